@@ -1,0 +1,51 @@
+package cluster
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Session is one life of this node in the database. What a node holds in
+// memory under a session may be believed only while the session is trusted.
+//
+// It is safe for use by several goroutines at once.
+type Session struct {
+	id string
+	// The deadline on both clocks: a suspended machine stops the monotonic one,
+	// somebody who sets the time moves the other. Memory is distrusted when
+	// either has passed.
+	wall atomic.Int64 // Unix nanoseconds
+	mono atomic.Int64 // nanoseconds since monoStart
+}
+
+var monoStart = time.Now()
+
+// ID returns the session's id, which is never used again.
+func (s *Session) ID() string { return s.id }
+
+// Trusted reports whether at now, which must come from time.Now, what was
+// loaded under this session may still be believed. It does not allocate or
+// block.
+func (s *Session) Trusted(now time.Time) bool {
+	return now.UnixNano() < s.wall.Load() && int64(now.Sub(monoStart)) < s.mono.Load()
+}
+
+// extend moves the deadline to trust after sent, never back.
+func (s *Session) extend(sent time.Time, trust time.Duration) {
+	until := sent.Add(trust)
+	raise(&s.wall, until.UnixNano())
+	raise(&s.mono, int64(until.Sub(monoStart)))
+}
+
+// end makes the session untrusted for good. Only the keeper's renewing
+// goroutine calls extend and end.
+func (s *Session) end() {
+	s.wall.Store(0)
+	s.mono.Store(0)
+}
+
+func raise(v *atomic.Int64, to int64) {
+	if v.Load() < to {
+		v.Store(to)
+	}
+}
