@@ -3,7 +3,9 @@ package conversation
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Op names an operation, in the words of logs, metrics and records.
@@ -163,12 +165,15 @@ func (c Send) Validate() error {
 		return Refuse(MessageTooLarge, "ciphertext: more than %d bytes", MaxMessage)
 	case c.Epoch < 0:
 		return Refuse(InvalidRequest, "epoch: must not be negative")
-	case len(c.ClientID) > MaxClientID:
-		return Refuse(InvalidRequest, "msgId: more than %d characters", MaxClientID)
-	case len(c.EmbedType) > MaxEmbedType:
-		return Refuse(InvalidRequest, "embedType: more than %d characters", MaxEmbedType)
-	case len(c.EmbedURI) > MaxEmbedURI:
-		return Refuse(InvalidRequest, "embedUri: more than %d characters", MaxEmbedURI)
+	}
+	if err := CheckText("msgId", c.ClientID, MaxClientID); err != nil {
+		return err
+	}
+	if err := CheckText("embedType", c.EmbedType, MaxEmbedType); err != nil {
+		return err
+	}
+	if err := CheckText("embedUri", c.EmbedURI, MaxEmbedURI); err != nil {
+		return err
 	}
 	if h, ok := ParseHeader(c.Ciphertext); ok && h.Content == ContentCommit {
 		return Refuse(InvalidCommit, "ciphertext: is an MLS commit, which goes through addMembers, leaveConvo or commit")
@@ -217,11 +222,11 @@ func (c Creation) Validate(convo string) error {
 	if c.Epoch != 0 && c.Epoch != 1 {
 		return Refuse(InvalidRequest, "currentEpoch: a new conversation is at epoch 0 or 1")
 	}
-	if runes(c.Name) > MaxName {
-		return Refuse(InvalidRequest, "metadata.name: more than %d characters", MaxName)
+	if err := CheckText("metadata.name", c.Name, MaxName); err != nil {
+		return err
 	}
-	if runes(c.Description) > MaxDescription {
-		return Refuse(InvalidRequest, "metadata.description: more than %d characters", MaxDescription)
+	if err := CheckText("metadata.description", c.Description, MaxDescription); err != nil {
+		return err
 	}
 	if err := checkWelcome(c.Welcome, c.Initial, c.KeyPackages); err != nil {
 		return err
@@ -258,11 +263,18 @@ func (c Creation) Create(env Env, r *Request) (State, *Unit, error) {
 	return s, u, nil
 }
 
-func runes(s string) (n int) {
-	for range s {
-		n++
+// CheckText checks a text that a client gives for field: at most limit
+// characters, and none that PostgreSQL cannot store (a NUL, invalid UTF-8),
+// which would otherwise come back as a fault of ours. It returns an *Error of
+// code InvalidRequest.
+func CheckText(field, s string, limit int) error {
+	if utf8.RuneCountInString(s) > limit {
+		return Refuse(InvalidRequest, "%s: more than %d characters", field, limit)
 	}
-	return n
+	if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
+		return Refuse(InvalidRequest, "%s: holds a NUL or invalid UTF-8", field)
+	}
+	return nil
 }
 
 func checkDIDs(field string, dids []string) error {

@@ -18,11 +18,11 @@ const (
 	KeyPackagesPerDID   = 5   // answered at once, per DID and cipher suite
 	MaxKeyPackageHashes = 500 // named by one change
 	MaxKeyPackageLife   = 90 * 24 * time.Hour
-	MaxClientID         = 64  // characters of a msgId
-	MaxIdempotencyKey   = 256 // characters
-	MaxDID              = 512 // characters
-	MaxEmbedType        = 64  // characters
-	MaxEmbedURI         = 2048
+	MaxClientID         = 64   // characters of a msgId
+	MaxIdempotencyKey   = 256  // characters
+	MaxDID              = 512  // characters
+	MaxEmbedType        = 64   // characters
+	MaxEmbedURI         = 2048 // characters
 	MaxPage             = 100
 	DefaultPage         = 50
 	MaxCommits          = 500
