@@ -137,6 +137,8 @@ type Unit struct {
 	Records     []Record
 	At          time.Time // of the newest change
 	LastMessage time.Time // of the newest application message, zero: none
+
+	rows, size int // see Weight
 }
 
 // NewUnit returns an empty unit on s, which the database holds under fence.
@@ -166,6 +168,7 @@ func (u *Unit) Add(c Change, next State) {
 		u.addWelcome(w)
 	}
 	u.KeyPackages = append(u.KeyPackages, c.KeyPackages...)
+	u.weigh(&c)
 	if c.Record != nil {
 		u.Records = append(u.Records, *c.Record)
 	}
@@ -207,16 +210,25 @@ func (u *Unit) Alters() bool { return u.Epoch != u.Base.Epoch || len(u.Members) 
 
 // Weight returns about how many rows and bytes the unit writes: what the
 // journal cuts its transactions by.
-func (u *Unit) Weight() (rows, size int) {
-	rows = len(u.Rows) + len(u.Members) + len(u.Welcomes) + len(u.Records) + len(u.KeyPackages)
-	for i := range u.Rows {
-		size += len(u.Rows[i].Ciphertext) + 256
+func (u *Unit) Weight() (rows, size int) { return u.rows, u.size }
+
+func (u *Unit) weigh(c *Change) {
+	u.rows += len(c.Members) + len(c.Welcomes) + len(c.KeyPackages)
+	if c.Row != nil {
+		u.rows++
+		u.size += len(c.Row.Ciphertext) + rowOverhead
 	}
-	for i := range u.Welcomes {
-		size += len(u.Welcomes[i].Data) + 256
+	if c.Record != nil {
+		u.rows++
+		u.size += len(c.Record.Response) + rowOverhead
 	}
-	return rows, size
+	for i := range c.Welcomes {
+		u.size += len(c.Welcomes[i].Data) + rowOverhead
+	}
 }
+
+// rowOverhead is about what a row weighs beside its payload, in bytes.
+const rowOverhead = 256
 
 // groupID returns the MLS group id that convo stands for; ok is false for an
 // id from before that is no hex.

@@ -1,0 +1,321 @@
+package actor
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"catbird/conversation"
+	"catbird/persistence"
+)
+
+// run works on a's mailbox until it is empty.
+func (r *Registry) run(a *actor) {
+	for {
+		batch, end := a.next(maxRows, maxBytes)
+		if end {
+			r.finish(a, stopReleased)
+			a.tellEnded()
+			return
+		}
+		if batch == nil {
+			break
+		}
+		r.queued.Add(-int64(len(batch)))
+		a.used.Store(time.Now().UnixNano())
+		if !r.handle(a, batch) {
+			return
+		}
+	}
+	if !r.cfg.Keep(a.convo) && a.releaseIfIdle() {
+		r.finish(a, stopReleased)
+	}
+}
+
+// handle answers a batch and reports whether the actor lives on.
+func (r *Registry) handle(a *actor, batch []*letter) (alive bool) {
+	t := &turn{r: r, a: a}
+	for _, l := range batch {
+		if l.ctx.Err() == nil && l.taken.CompareAndSwap(false, true) {
+			t.letters = append(t.letters, l)
+		} else if l.taken.CompareAndSwap(false, true) {
+			l.answer(conversation.Result{}, l.ctx.Err())
+		}
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			r.crashed(t, p)
+			alive = false
+		}
+	}()
+	return t.run()
+}
+
+// turn is an actor's work on one batch.
+type turn struct {
+	r *Registry
+	a *actor
+
+	letters []*letter // not answered yet, in order
+	// inAppend are those whose changes are on their way to the database.
+	inAppend []*letter
+	// lookAll: look up every letter's id, not only those that say so.
+	lookAll   bool
+	conflicts int
+	unknowns  int
+}
+
+// More of either and the batch is given up: something else is wrong.
+const (
+	maxConflicts = 1
+	maxUnknowns  = 2
+)
+
+func (t *turn) run() (alive bool) {
+	for len(t.letters) > 0 {
+		snap, justLoaded, ok := t.load()
+		if !ok {
+			return false
+		}
+		if !t.round(snap, justLoaded) {
+			return false
+		}
+	}
+	return true
+}
+
+// load returns what memory holds, loading it first where it holds nothing, or
+// something of another session. ok is false when the actor has ended instead.
+func (t *turn) load() (s *snapshot, justLoaded, ok bool) {
+	session := t.r.cfg.Sessions.Current()
+	if session == nil {
+		t.stop(stopNoStore, fmt.Errorf("%w: no session yet", persistence.ErrUnavailable))
+		return nil, false, false
+	}
+	if s := t.a.snap.Load(); s != nil && s.session == session {
+		return s, false, true
+	}
+	t.a.snap.Store(nil)
+	got, err := t.r.claims.ask(claimAsk{session.ID(), t.a.convo})
+	if err != nil {
+		t.r.metrics.spawnFailed(t.a)
+		t.stop(stopNoStore, notStored(err))
+		return nil, false, false
+	}
+	switch got.Outcome {
+	case persistence.ClaimGranted:
+	case persistence.ClaimHeld:
+		t.r.metrics.claims.WithLabelValues("held").Inc()
+		t.stop(stopHeld, &persistence.HeldError{Holder: got.Holder})
+		return nil, false, false
+	default:
+		t.r.metrics.claims.WithLabelValues("not_found").Inc()
+		t.stop(stopNotFound, conversation.Refuse(conversation.ConvoNotFound, "there is no such conversation"))
+		return nil, false, false
+	}
+	t.r.metrics.claims.WithLabelValues("granted").Inc()
+	s = &snapshot{state: got.State, fence: got.Fence, session: session}
+	t.a.snap.Store(s)
+	if t.a.loaded() {
+		t.r.metrics.spawns.Inc()
+		t.r.log.Debug(fmt.Sprintf("ConversationActor %s starting at epoch %d", t.a.convo, got.State.Epoch), "convo", t.a.convo, "fence", got.Fence)
+	}
+	if got.Unfolded {
+		t.r.folds.mark(t.a.convo)
+	}
+	return s, true, true
+}
+
+// notStored makes an error of loading or looking up, which changes nothing
+// that a client asked for, into one that says so.
+func notStored(err error) error {
+	if errors.Is(err, persistence.ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", persistence.ErrUnavailable, withoutUnknown{err})
+}
+
+// withoutUnknown hides ErrOutcomeUnknown: the outcome of a claim does not
+// matter to a client.
+type withoutUnknown struct{ err error }
+
+func (e withoutUnknown) Error() string { return e.err.Error() }
+
+// verdict is what a round found for one letter.
+type verdict struct {
+	result conversation.Result
+	err    error
+	// follows is the index of the letter in the same round whose result this
+	// one gets, -1 for none; asked is what the other must equal.
+	follows int
+}
+
+// round decides the letters on snap, up to what fits one append, appends, and
+// answers. It reports whether the actor lives on; unanswered letters stay in
+// t.letters.
+func (t *turn) round(snap *snapshot, justLoaded bool) (alive bool) {
+	earlier, err := t.lookUp()
+	if err != nil {
+		return t.stop(stopNoStore, notStored(err))
+	}
+	d := decide(t.r.cfg.Policy, snap, t.a.convo, t.letters, earlier)
+	if d.unit.Empty() {
+		if !justLoaded && !snap.trusted() {
+			t.a.snap.Store(nil)
+			return true // load and decide again
+		}
+		t.settle(d)
+		return true
+	}
+	if d.unit.Alters() {
+		silent := *snap
+		silent.silent = true
+		t.a.snap.Store(&silent)
+	}
+	t.inAppend = t.letters[:len(d.verdicts)]
+	outcome, err := t.r.append(d.unit)
+	t.inAppend = nil
+	if err != nil {
+		return t.appendFailed(snap, d, err)
+	}
+	return t.appended(snap, d, outcome)
+}
+
+func (t *turn) appended(snap *snapshot, d decision, outcome persistence.AppendOutcome) (alive bool) {
+	t.r.metrics.appends.WithLabelValues(appendLabel(outcome)).Inc()
+	switch outcome {
+	case persistence.Appended:
+		t.a.snap.Store(&snapshot{state: d.state, fence: snap.fence, session: snap.session})
+		t.r.metrics.batch.Observe(float64(len(d.unit.IDs)))
+		if !d.unit.LastMessage.IsZero() {
+			t.r.folds.mark(t.a.convo)
+		}
+		t.settle(d)
+		return true
+	case persistence.KeyPackageGone:
+		t.a.snap.Store(snap)
+		for i := range d.verdicts {
+			if d.verdicts[i].err == nil && d.verdicts[i].result.ID == d.unit.IDs[0] {
+				d.verdicts[i].err = conversation.Refuse(conversation.KeyPackageNotFound, "a key package that is named is used up, expired or not that member's")
+			}
+		}
+		t.settle(d)
+		return true
+	case persistence.Conflict:
+		t.a.snap.Store(nil)
+		t.lookAll = true
+		t.conflicts++
+		if t.conflicts > maxConflicts {
+			t.r.metrics.errors.WithLabelValues("conflict").Inc()
+			return t.stop(stopHeld, conversation.Refuse(conversation.Unavailable, "the conversation was changed by another server at the same time"))
+		}
+		return true
+	default: // Failed: the database refused this unit alone
+		t.a.snap.Store(nil)
+		t.r.metrics.errors.WithLabelValues("append_failed").Inc()
+		t.failFirst(len(d.verdicts), conversation.Refuse(conversation.InternalServerError, "the change could not be stored"))
+		return true
+	}
+}
+
+func (t *turn) appendFailed(snap *snapshot, d decision, err error) (alive bool) {
+	if !errors.Is(err, persistence.ErrOutcomeUnknown) {
+		t.a.snap.Store(snap) // certainly not stored: what was known still is
+		t.r.metrics.errors.WithLabelValues("database_unavailable").Inc()
+		t.failFirst(len(t.letters), err)
+		return true
+	}
+	t.r.metrics.errors.WithLabelValues("outcome_unknown").Inc()
+	t.a.snap.Store(nil) // rule 10
+	for i := range d.verdicts {
+		t.letters[i].unknown = true
+	}
+	t.unknowns++
+	if t.unknowns > maxUnknowns {
+		return t.stop(stopNoStore, notStored(err))
+	}
+	t.r.log.Warn("outcome of an append unknown: claiming anew", "convo", t.a.convo, "error", err)
+	return true
+}
+
+// settle answers the letters that were decided.
+func (t *turn) settle(d decision) {
+	n := len(d.verdicts)
+	for i, l := range t.letters[:n] {
+		v := d.verdicts[i]
+		if v.follows >= 0 {
+			first := d.verdicts[v.follows]
+			if v.err, v.result = first.err, first.result; v.err == nil {
+				v.result, v.err = conversation.Repeat(l.req, conversation.Earlier{
+					Result: first.result, Digest: t.letters[v.follows].req.Digest,
+				})
+			}
+		}
+		l.answer(v.result, v.err)
+	}
+	t.letters = t.letters[n:]
+}
+
+// failFirst answers the first n letters with err, or, where an append with
+// their change may have been stored, that nobody knows.
+func (t *turn) failFirst(n int, err error) {
+	for _, l := range t.letters[:n] {
+		l.answer(conversation.Result{}, l.doubt(err))
+	}
+	t.letters = t.letters[n:]
+}
+
+func (l *letter) doubt(err error) error {
+	if l.unknown && !errors.Is(err, persistence.ErrOutcomeUnknown) {
+		return errors.Join(persistence.ErrOutcomeUnknown, err)
+	}
+	return err
+}
+
+// stop ends the actor and answers everybody with err. It returns false.
+func (t *turn) stop(reason string, err error) bool {
+	waiting := t.a.end()
+	t.failFirst(len(t.letters), err)
+	t.r.tellAll(waiting, err)
+	t.r.finish(t.a, reason)
+	t.a.tellEnded()
+	return false
+}
+
+// lookUp finds what the letters' ids and keys led to before. A fresh id without
+// a key need not be looked up.
+func (t *turn) lookUp() ([]*conversation.Earlier, error) {
+	var refs []persistence.Ref
+	var at []int
+	for i, l := range t.letters {
+		if l.req != nil && (l.req.Key != "" || l.req.Retry || l.unknown || t.lookAll) {
+			refs = append(refs, persistence.RefOf(l.req))
+			at = append(at, i)
+		}
+	}
+	if len(refs) == 0 {
+		return nil, nil
+	}
+	got, err := t.r.lookups.ask(lookupAsk{t.a.convo, refs})
+	if err != nil {
+		return nil, err
+	}
+	earlier := make([]*conversation.Earlier, len(t.letters))
+	for i, e := range got {
+		earlier[at[i]] = e
+	}
+	return earlier, nil
+}
+
+// crashed ends an actor whose goroutine panicked.
+func (r *Registry) crashed(t *turn, p any) {
+	r.metrics.errors.WithLabelValues("panic").Inc()
+	r.log.Error("Actor crashed", "convo", t.a.convo, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	r.guard.crashed(t.a.convo, time.Now())
+	for _, l := range t.inAppend {
+		l.unknown = true
+	}
+	retry := conversation.Refuse(conversation.Unavailable, "the conversation is being loaded anew; try again")
+	t.stop(stopCrashed, retry)
+}
