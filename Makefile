@@ -1,0 +1,70 @@
+# Everything a developer runs here. `make` alone lists it.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X catbird/internal/obs.version=$(VERSION)
+BIN     := bin
+TOOLS   := .tools
+
+# Tests share one PostgreSQL and one Redis: those that TEST_DATABASE_URL and
+# TEST_REDIS_URL name, or some that are started for the run, and installed by
+# apt where that is possible and nothing is there.
+SERVERS := go run ./internal/tools/withservers --
+TEST    := go test -p 2 -timeout 15m
+
+.PHONY: help run build test vet lint fmt bench fuzz cover clean tools
+
+help: ## List what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+run: build ## Start a node with everything embedded, replay recorded groups, keep it up
+	@exec $(BIN)/catbird-server dev
+
+build: ## Build catbird-server and catbirdctl into bin/
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+
+test: vet ## Check the code, then run all tests, with the race detector, on SQLite, PostgreSQL and Redis
+	$(SERVERS) $(TEST) -race ./...
+
+vet: $(TOOLS)/staticcheck
+	@out="$$(gofmt -l $$(git ls-files '*.go'))"; test -z "$$out" || { echo "not formatted (make fmt):"; echo "$$out"; exit 1; }
+	go vet ./...
+	$(TOOLS)/staticcheck ./...
+
+lint: vet $(TOOLS)/gofumpt ## Check format, vet, staticcheck and gofumpt
+	@out="$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go'))"; test -z "$$out" || { echo "not formatted (make fmt):"; echo "$$out"; exit 1; }
+
+fmt: $(TOOLS)/gofumpt ## Format the code
+	$(TOOLS)/gofumpt -w $$(git ls-files '*.go')
+
+bench: ## Run the benchmarks
+	$(SERVERS) go test -p 1 -run '^$$' -bench . -benchmem -timeout 60m ./...
+
+# go test fuzzes one target of one package at a time.
+FUZZTIME ?= 10s
+fuzz: ## Run every fuzz target for a short while (FUZZTIME=10s each)
+	@git grep -l '^func Fuzz' -- '*_test.go' | while read -r file; do \
+		dir="./$$(dirname "$$file")"; \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
+			echo "$$dir $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir" || exit 1; \
+		done; \
+	done
+
+cover: ## Measure what the tests reach, over all packages
+	$(SERVERS) $(TEST) -coverpkg=./... -coverprofile=coverage.out ./...
+	@go tool cover -func=coverage.out | tail -n 1
+
+clean: ## Remove what was built
+	rm -rf $(BIN) $(TOOLS) coverage.out
+
+# The tools have a module of their own, so that their needs do not mix with
+# the service's.
+tools: $(TOOLS)/staticcheck $(TOOLS)/gofumpt
+
+$(TOOLS)/staticcheck $(TOOLS)/gofumpt: tools/go.mod tools/go.sum
+	go -C tools build -o $(CURDIR)/$(TOOLS)/ tool
+	@touch $(TOOLS)/staticcheck $(TOOLS)/gofumpt
