@@ -21,6 +21,26 @@ type Store interface {
 	Fold(ctx context.Context, convos []string) error
 }
 
+// Lease is the copy of the claim that other nodes look at first. Nothing that
+// must hold rests on it: where it is out of reach or wrong, the claim in the
+// database decides.
+type Lease interface {
+	// Take takes the lease of a conversation that this node is about to claim,
+	// or returns who holds it, alive. An error means that nobody can tell.
+	Take(ctx context.Context, convo, session string) (holder *persistence.Holder, err error)
+	// Claimed writes the fence of a granted claim into the lease. It must not
+	// block.
+	Claimed(convo, session string, fence int64)
+	// Freed gives leases back, after their claims. It must not block.
+	Freed(session string, convos []string)
+}
+
+type noLease struct{}
+
+func (noLease) Take(context.Context, string, string) (*persistence.Holder, error) { return nil, nil }
+func (noLease) Claimed(string, string, int64)                                      {}
+func (noLease) Freed(string, []string)                                             {}
+
 // Config is what a Registry needs. Store, Sessions and Logger are required;
 // zero numbers take the defaults.
 type Config struct {
@@ -30,6 +50,10 @@ type Config struct {
 	Logger   *slog.Logger
 	// Registerer takes the metrics; nil keeps them private.
 	Registerer prometheus.Registerer
+
+	// Lease keeps other nodes away from the database while this one serves a
+	// conversation; nil for a node that has none to keep away.
+	Lease Lease
 
 	// Keep says whether an actor that comes to rest stays in memory. nil keeps
 	// all.
@@ -65,6 +89,9 @@ func (c Config) withDefaults() Config {
 	defTime(&c.FoldEvery, time.Second)
 	if c.Policy == (conversation.Policy{}) {
 		c.Policy = conversation.DefaultPolicy()
+	}
+	if c.Lease == nil {
+		c.Lease = noLease{}
 	}
 	if c.Keep == nil {
 		c.Keep = func(string) bool { return true }

@@ -104,9 +104,18 @@ func (r *Registry) freeAll(ctx context.Context, free map[string][]persistence.Cl
 			if err != nil {
 				errs = append(errs, fmt.Errorf("releasing %d claims: %w", len(chunk), err))
 			}
+			r.cfg.Lease.Freed(session, convosOf(chunk))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func convosOf(claims []persistence.Claim) []string {
+	convos := make([]string, len(claims))
+	for i, c := range claims {
+		convos[i] = c.Convo
+	}
+	return convos
 }
 
 // tellAll answers letters that were never begun.

@@ -97,6 +97,11 @@ func (t *turn) load() (s *snapshot, justLoaded, ok bool) {
 		return s, false, true
 	}
 	t.a.snap.Store(nil)
+	if holder := t.r.takeLease(t.a.convo, session.ID()); holder != nil {
+		t.r.metrics.claims.WithLabelValues("held").Inc()
+		t.stop(stopHeld, &persistence.HeldError{Holder: *holder})
+		return nil, false, false
+	}
 	got, err := t.r.claims.ask(claimAsk{session.ID(), t.a.convo})
 	if err != nil {
 		t.r.metrics.spawnFailed(t.a)
@@ -115,6 +120,7 @@ func (t *turn) load() (s *snapshot, justLoaded, ok bool) {
 		return nil, false, false
 	}
 	t.r.metrics.claims.WithLabelValues("granted").Inc()
+	t.r.cfg.Lease.Claimed(t.a.convo, session.ID(), got.Fence)
 	s = &snapshot{state: got.State, fence: got.Fence, session: session}
 	t.a.snap.Store(s)
 	if t.a.loaded() {
@@ -125,6 +131,19 @@ func (t *turn) load() (s *snapshot, justLoaded, ok bool) {
 		t.r.folds.mark(t.a.convo)
 	}
 	return s, true, true
+}
+
+// takeLease returns who else holds the conversation by its lease. That nobody
+// can tell is no reason to wait: the database can.
+func (r *Registry) takeLease(convo, session string) *persistence.Holder {
+	ctx, cancel := r.bounded()
+	defer cancel()
+	holder, err := r.cfg.Lease.Take(ctx, convo, session)
+	if err != nil {
+		r.log.Debug("lease not taken: the database decides", "convo", convo, "error", err)
+		return nil
+	}
+	return holder
 }
 
 // notStored makes an error of loading or looking up, which changes nothing
