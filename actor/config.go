@@ -38,8 +38,8 @@ type Lease interface {
 type noLease struct{}
 
 func (noLease) Take(context.Context, string, string) (*persistence.Holder, error) { return nil, nil }
-func (noLease) Claimed(string, string, int64)                                      {}
-func (noLease) Freed(string, []string)                                             {}
+func (noLease) Claimed(string, string, int64)                                     {}
+func (noLease) Freed(string, []string)                                            {}
 
 // Config is what a Registry needs. Store, Sessions and Logger are required;
 // zero numbers take the defaults.
