@@ -1,0 +1,213 @@
+package testenv
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Proxy is a stretch of network between a client and a server that can be cut,
+// slowed, held up, or lose a reply. The zero state lets everything through. Its
+// methods may be called at any time from any goroutine.
+type Proxy struct {
+	target string
+	l      net.Listener
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex
+	links  map[*link]bool
+	cut    bool
+	delay  time.Duration
+	gate   chan struct{} // closed: open; else whoever has bytes waits
+	needle []byte
+	closed chan struct{}
+}
+
+type link struct {
+	client, server net.Conn
+	lost           bool // replies are thrown away; under Proxy.mu
+}
+
+func (l *link) close() {
+	l.client.Close()
+	l.server.Close()
+}
+
+// NewProxy starts a proxy to target, host:port, which ends in the test's
+// cleanup.
+func NewProxy(t testing.TB, target string) *Proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("start a proxy: %v", err)
+	}
+	p := &Proxy{target: target, l: l, links: map[*link]bool{}, gate: open(), closed: make(chan struct{})}
+	p.wg.Go(p.accept)
+	t.Cleanup(p.close)
+	return p
+}
+
+// ProxyURL starts a proxy to the server that rawURL names and returns it with
+// the URL that leads through it.
+func ProxyURL(t testing.TB, rawURL string) (*Proxy, string) {
+	t.Helper()
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		t.Fatalf("start a proxy: %v", err)
+	}
+	p := NewProxy(t, u.Host)
+	u.Host = p.Addr()
+	return p, u.String()
+}
+
+func open() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+// Addr returns the proxy's own address.
+func (p *Proxy) Addr() string { return p.l.Addr().String() }
+
+// Cut breaks all connections and refuses new ones, until Restore.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = true
+	for l := range p.links {
+		l.close()
+	}
+}
+
+// Break breaks all connections; new ones are welcome.
+func (p *Proxy) Break() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.close()
+	}
+}
+
+// Stall holds back whatever is sent, in both directions, until Restore.
+func (p *Proxy) Stall() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.gate:
+		p.gate = make(chan struct{})
+	default: // stalled already
+	}
+}
+
+// Delay makes every chunk of bytes take d longer, in both directions.
+func (p *Proxy) Delay(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = d
+}
+
+// LoseReply waits for a client to send needle, lets it through, and then loses
+// the server's reply with the connection. It does so once.
+func (p *Proxy) LoseReply(needle string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.needle = []byte(needle)
+}
+
+// Restore lets everything through again.
+func (p *Proxy) Restore() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut, p.delay, p.needle = false, 0, nil
+	select {
+	case <-p.gate:
+	default:
+		close(p.gate)
+	}
+}
+
+func (p *Proxy) close() {
+	close(p.closed)
+	p.l.Close()
+	p.Cut()
+	p.wg.Wait()
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.l.Accept()
+		if err != nil {
+			return
+		}
+		p.wg.Go(func() { p.serve(client) })
+	}
+}
+
+func (p *Proxy) serve(client net.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	server, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.target)
+	if err != nil {
+		client.Close()
+		return
+	}
+	l := &link{client: client, server: server}
+	p.mu.Lock()
+	if p.cut {
+		l.close()
+	}
+	p.links[l] = true
+	p.mu.Unlock()
+	var wg sync.WaitGroup
+	wg.Go(func() { p.copy(l, server, client, true) })
+	wg.Go(func() { p.copy(l, client, server, false) })
+	wg.Wait()
+	p.mu.Lock()
+	delete(p.links, l)
+	p.mu.Unlock()
+}
+
+func (p *Proxy) copy(l *link, dst, src net.Conn, request bool) {
+	defer l.close()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := src.Read(buf)
+		if n > 0 && p.pass(l, buf[:n], request) {
+			if _, werr := dst.Write(buf[:n]); werr != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// pass waits as long as the chunk is to be held up; false loses it.
+func (p *Proxy) pass(l *link, b []byte, request bool) bool {
+	p.mu.Lock()
+	if request && len(p.needle) > 0 && bytes.Contains(b, p.needle) {
+		l.lost, p.needle = true, nil
+	}
+	lost, gate, delay := l.lost, p.gate, p.delay
+	p.mu.Unlock()
+	if lost && !request {
+		l.close()
+		return false
+	}
+	if delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-p.closed:
+		}
+	}
+	select {
+	case <-gate:
+	case <-p.closed:
+	}
+	return true
+}
