@@ -74,7 +74,7 @@ type Keeper struct {
 func NewKeeper(cfg KeeperConfig) *Keeper {
 	k := &Keeper{cfg: cfg, log: cfg.Logger.With("component", "cluster"), established: make(chan struct{})}
 	k.metrics = newKeeperMetrics(cfg.Registerer, k)
-	k.watch = watcher{seen: map[string]sighting{}}
+	k.watch.seen = map[string]sighting{}
 	return k
 }
 
@@ -120,6 +120,14 @@ func (k *Keeper) SinceRenewal() time.Duration {
 		return 0
 	}
 	return time.Since(time.Unix(0, at))
+}
+
+// RenewedSince reports whether another session was seen to renew after since:
+// its node lives and reaches the database.
+func (k *Keeper) RenewedSince(session string, since time.Time) bool {
+	k.watch.mu.Lock()
+	defer k.watch.mu.Unlock()
+	return k.watch.seen[session].moved.After(since)
 }
 
 // Stop stops renewing and ends the session, which frees what it still claims.
@@ -279,22 +287,31 @@ func (k *Keeper) readWants(ctx context.Context, s *Session) {
 }
 
 // watcher remembers when it first saw each counter.
-type watcher struct{ seen map[string]sighting }
+type watcher struct {
+	mu   sync.Mutex
+	seen map[string]sighting
+}
 
 type sighting struct {
 	counter int64
 	since   time.Time // of the reply that showed it first
+	moved   time.Time // of the reply that showed that it had changed, zero: never seen to
 }
 
 // stalled notes what a reply at now showed and returns the sessions other than
 // own whose counter has stood still for their own TTL.
 func (w *watcher) stalled(now time.Time, live []persistence.Session, own string) []persistence.Session {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	seen := make(map[string]sighting, len(live))
 	var out []persistence.Session
 	for _, s := range live {
 		old, known := w.seen[s.ID]
-		if !known || old.counter != s.Counter {
-			old = sighting{s.Counter, now}
+		switch {
+		case !known:
+			old = sighting{counter: s.Counter, since: now}
+		case old.counter != s.Counter:
+			old = sighting{counter: s.Counter, since: now, moved: now}
 		}
 		seen[s.ID] = old
 		if s.ID != own && now.Sub(old.since) >= s.TTL {

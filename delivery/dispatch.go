@@ -1,0 +1,318 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"catbird/actor"
+	"catbird/conversation"
+	"catbird/peer"
+	"catbird/persistence"
+)
+
+// The pauses between attempts for one request.
+const (
+	firstPause = 2 * time.Millisecond
+	maxPause   = 100 * time.Millisecond
+	// unknownRetries is how often a change is asked for again after contact was
+	// lost, to find out what became of it.
+	unknownRetries = 2
+)
+
+// dispatch is one request on its way, at the first node that saw it. Only that
+// node waits and asks again; whoever it asks serves or says at once why not
+// (rule 16).
+type dispatch struct {
+	s        *Service
+	r        conversation.Request
+	pause    time.Duration
+	unknown  bool // an attempt may have been stored
+	unknowns int
+	moving   bool // the conversation was on the move
+
+	// holder is who was said to hold the conversation, to be asked next.
+	holder *persistence.Holder
+	// here says that the next attempt is to be made on this node, whatever its
+	// ring says: the one that was asked before did not hold the conversation.
+	here bool
+	// deaf is the holder that could not be reached in the last attempt.
+	deaf      string
+	deafSince time.Time
+	// wanted is the session that was asked in the database to let go.
+	wanted string
+	// bounces counts how often one node pointed to another.
+	bounces int
+}
+
+func (d *dispatch) run(ctx context.Context) (conversation.Result, error) {
+	for {
+		res, err := d.attempt(ctx)
+		again, wait, err := d.judge(ctx, err)
+		if !again {
+			return res, err
+		}
+		if wait && !d.wait(ctx) || ctx.Err() != nil {
+			return conversation.Result{}, d.gaveUp(ctx)
+		}
+	}
+}
+
+// attempt tries once, here or at the node that holds, or should hold, the
+// conversation.
+func (d *dispatch) attempt(ctx context.Context) (conversation.Result, error) {
+	s, convo := d.s, d.r.Convo
+	here, holder := d.here, d.holder
+	d.here, d.holder = false, nil
+	if holder != nil {
+		return d.remote(ctx, *holder, true)
+	}
+	if !here && s.keeps(convo) && !s.cfg.Actors.Has(convo) {
+		if owner, ok := s.ownerElsewhere(convo); ok {
+			return d.remote(ctx, owner, false)
+		}
+	}
+	return s.local(ctx, &d.r)
+}
+
+// local runs r on this node, once: through the actor, or directly.
+func (s *Service) local(ctx context.Context, r *conversation.Request) (conversation.Result, error) {
+	// A node that leaves loads nothing more: what nobody holds it serves
+	// directly.
+	if s.keeps(r.Convo) && (!s.cfg.Cluster.Leaving() || s.cfg.Actors.Has(r.Convo)) {
+		s.note(r.Command.Op(), r.Convo, true)
+		return s.throughActor(ctx, r)
+	}
+	s.note(r.Command.Op(), r.Convo, false)
+	own := s.cfg.Session()
+	env := conversation.Env{Now: time.Now().UTC().Truncate(time.Microsecond), Policy: s.cfg.Policy}
+	res, err := s.cfg.Store.Direct(ctx, own, r, env)
+	var held *persistence.HeldError
+	if errors.As(err, &held) && own != "" && held.Holder.Session == own {
+		return s.throughActor(ctx, r) // one's own claim (rule 14)
+	}
+	return res, err
+}
+
+func (s *Service) throughActor(ctx context.Context, r *conversation.Request) (conversation.Result, error) {
+	if s.log.Enabled(ctx, slog.LevelDebug) {
+		s.log.Debug("Sending "+title(r.Command.Op())+" message to actor", "convo", r.Convo)
+	}
+	return s.cfg.Actors.Do(ctx, r)
+}
+
+func title(op conversation.Op) string {
+	switch op {
+	case conversation.OpAddMembers:
+		return "AddMembers"
+	case conversation.OpLeave:
+		return "LeaveConvo"
+	case conversation.OpCommit:
+		return "Commit"
+	default:
+		return "SendMessage"
+	}
+}
+
+// notMine is what another node answered: ask its Holder, or, if that is not
+// known, serve the conversation here.
+type notMine struct {
+	asked  persistence.Holder
+	holder peer.Holder
+	// named says that asked was named by a lease or a claim, not by the ring.
+	named bool
+}
+
+func (*notMine) Error() string { return "the node that was asked does not hold the conversation" }
+
+// unreachable says that a node was certainly not reached.
+type unreachable struct {
+	holder persistence.Holder
+	named  bool
+	err    error
+}
+
+func (e *unreachable) Error() string {
+	return "node " + e.holder.Node + " not reached: " + e.err.Error()
+}
+func (e *unreachable) Unwrap() error { return e.err }
+
+// remote asks another node, once. named says that a lease or a claim names it:
+// then it must serve, whatever its ring says, unless it knows better.
+func (d *dispatch) remote(ctx context.Context, h persistence.Holder, named bool) (conversation.Result, error) {
+	s := d.s
+	req := d.r
+	answer, err := s.cfg.Peers.Ask(ctx, h.Address, s.question(ctx, peer.Question{Change: &req, MustServe: named}))
+	switch {
+	case errors.Is(err, peer.ErrLost):
+		return conversation.Result{}, errors.Join(persistence.ErrOutcomeUnknown, err)
+	case err != nil:
+		return conversation.Result{}, &unreachable{h, named, err}
+	}
+	switch answer.Status {
+	case peer.Served:
+		if named {
+			s.hints.add(d.r.Convo, h)
+		}
+		return answer.Result, nil
+	case peer.Refused:
+		if answer.Refusal.Code == conversation.OutcomeUnknown {
+			return conversation.Result{}, errors.Join(persistence.ErrOutcomeUnknown, answer.Refusal)
+		}
+		return conversation.Result{}, answer.Refusal
+	case peer.Moving:
+		return conversation.Result{}, actor.ErrMoving
+	default:
+		return conversation.Result{}, &notMine{asked: h, holder: answer.Holder, named: named}
+	}
+}
+
+// judge says whether to try again after err, whether to wait before, and
+// otherwise what to tell.
+func (d *dispatch) judge(ctx context.Context, err error) (again, wait bool, tell error) {
+	if err == nil {
+		return false, false, nil
+	}
+	var held *persistence.HeldError
+	isHeld := errors.As(err, &held)
+	if errors.Is(err, persistence.ErrOutcomeUnknown) {
+		d.unknown, d.r.Retry = true, true
+		d.s.metrics.unknown.Inc()
+		if ctx.Err() != nil || (d.unknowns >= unknownRetries && !isHeld) {
+			return false, false, outcomeUnknown()
+		}
+		d.unknowns++
+	}
+	var denied *notMine
+	var deaf *unreachable
+	var refusal *conversation.Error
+	switch {
+	case isHeld:
+		return true, d.follow(ctx, held.Holder), nil
+	case errors.As(err, &denied):
+		return true, d.denied(denied), nil
+	case errors.As(err, &deaf):
+		return true, d.notReached(deaf), nil
+	case errors.Is(err, actor.ErrMoving):
+		d.moving = true
+		return true, true, nil
+	case errors.Is(err, persistence.ErrOutcomeUnknown):
+		return true, true, nil
+	case errors.Is(err, actor.ErrClosed):
+		return false, false, d.doubt(conversation.Refuse(conversation.Draining, "this server is stopping"))
+	case errors.Is(err, persistence.ErrUnavailable):
+		d.s.log.Warn("database unavailable", "error", err)
+		return false, false, d.doubt(conversation.Refuse(conversation.Unavailable, "the database cannot be reached"))
+	case errors.As(err, &refusal):
+		if refusal.Code == conversation.MailboxFull && d.moving {
+			return true, true, nil // rule 20
+		}
+		return false, false, d.doubt(refusal)
+	case ctx.Err() != nil:
+		return false, false, d.doubt(context.Cause(ctx))
+	default:
+		return false, false, d.doubt(err)
+	}
+}
+
+// follow goes to the holder next, or, where no network leads to it, asks it in
+// the database to let go (rule 18). It returns whether to wait before.
+func (d *dispatch) follow(ctx context.Context, h persistence.Holder) (wait bool) {
+	if h.Address != "" && d.s.cfg.Peers != nil && d.deaf != h.Session {
+		d.holder = &h
+		return false
+	}
+	d.here = true
+	if d.deafSince.IsZero() {
+		d.deafSince = time.Now()
+	}
+	if d.s.cfg.Renewed(h.Session, d.deafSince) { // it lives: otherwise its session will be over soon
+		d.want(ctx, h)
+	}
+	return true
+}
+
+// want asks another server's session to let go, once.
+func (d *dispatch) want(ctx context.Context, h persistence.Holder) {
+	s := d.s
+	if d.wanted == h.Session {
+		return
+	}
+	d.wanted = h.Session
+	s.apart.add(d.r.Convo)
+	s.metrics.wants.WithLabelValues("asked").Inc()
+	if err := s.cfg.Store.Want(ctx, h.Session, d.r.Convo); err != nil {
+		s.log.Warn("holder not asked to let go", "convo", d.r.Convo, "holder", h.Node, "error", err)
+	}
+}
+
+// denied goes where the node that was asked points to. If it knows nobody, the
+// conversation is served here: the second node must (rule 16).
+func (d *dispatch) denied(e *notMine) (wait bool) {
+	s := d.s
+	s.hints.forget(d.r.Convo)
+	if e.named { // what the named node denies is deleted (rule 21)
+		s.cfg.Cluster.Deny(d.r.Convo, e.asked.Session)
+	}
+	if e.holder.Node == "" || e.holder.Session == e.asked.Session {
+		d.here = true
+		return e.named // its claim is on its way out
+	}
+	h := persistence.Holder{Session: e.holder.Session, Node: e.holder.Node, Address: e.holder.Address, Fence: e.holder.Fence}
+	if h.Session == s.cfg.Session() {
+		d.here = true
+		return false
+	}
+	d.holder = &h
+	d.bounces++
+	return d.bounces > 2
+}
+
+// notReached tries here: if the node that was not reached holds the
+// conversation, its claim says so.
+func (d *dispatch) notReached(e *unreachable) (wait bool) {
+	d.s.hints.forget(d.r.Convo)
+	d.here = true
+	if e.named {
+		d.deaf = e.holder.Session
+	}
+	return false
+}
+
+// doubt is what may be told after an attempt whose outcome is unknown: only a
+// refusal that can never turn (rule 19).
+func (d *dispatch) doubt(err error) error {
+	if !d.unknown {
+		return err
+	}
+	var refusal *conversation.Error
+	if errors.As(err, &refusal) && refusal.Final() {
+		return err
+	}
+	return outcomeUnknown()
+}
+
+func outcomeUnknown() error {
+	return conversation.Refuse(conversation.OutcomeUnknown, "contact was lost while the change was being stored; the same request with the same idempotencyKey tells what became of it")
+}
+
+func (d *dispatch) gaveUp(ctx context.Context) error {
+	if errors.Is(context.Cause(ctx), context.Canceled) {
+		return d.doubt(context.Cause(ctx))
+	}
+	return d.doubt(conversation.Refuse(conversation.Unavailable, "the conversation is on the move between servers; try again"))
+}
+
+// wait waits a little longer each time and reports whether there is time left.
+func (d *dispatch) wait(ctx context.Context) bool {
+	t := time.NewTimer(d.pause)
+	defer t.Stop()
+	d.pause = min(2*d.pause, maxPause)
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
