@@ -148,6 +148,10 @@ func (r *Registry) Epoch(convo, caller string) (epoch int64, member, ok bool) {
 // Has reports whether the conversation's actor is in memory.
 func (r *Registry) Has(convo string) bool { return r.find(convo) != nil }
 
+// Each calls f with every conversation in memory, in no order. f must not call
+// the registry.
+func (r *Registry) Each(f func(convo string)) { r.each(func(a *actor) { f(a.convo) }) }
+
 // Active returns how many actors there are.
 func (r *Registry) Active() int { return int(r.count.Load()) }
 

@@ -50,11 +50,7 @@ func (r *Registry) finish(a *actor, reason string) {
 
 // Release lets go of one conversation, as ReleaseAll does.
 func (r *Registry) Release(ctx context.Context, convo string) error {
-	a := r.find(convo)
-	if a == nil {
-		return nil
-	}
-	return r.letGo(ctx, []*actor{a}, stopReleased)
+	return r.ReleaseSome(ctx, []string{convo})
 }
 
 // ReleaseAll lets go of the conversations that which names: each finishes the
@@ -69,6 +65,17 @@ func (r *Registry) ReleaseAll(ctx context.Context, which func(convo string) bool
 		}
 	})
 	return r.letGo(ctx, all, stopReleased)
+}
+
+// ReleaseSome lets go of convos, as ReleaseAll does.
+func (r *Registry) ReleaseSome(ctx context.Context, convos []string) error {
+	var actors []*actor
+	for _, convo := range convos {
+		if a := r.find(convo); a != nil {
+			actors = append(actors, a)
+		}
+	}
+	return r.letGo(ctx, actors, stopReleased)
 }
 
 func (r *Registry) letGo(ctx context.Context, actors []*actor, reason string) error {

@@ -10,7 +10,13 @@ type serviceMetrics struct {
 	flagChanges prometheus.Counter
 	unknown     prometheus.Counter
 	wants       *prometheus.CounterVec
-	paths       map[conversation.Op][2]prometheus.Counter // direct, actor
+
+	handoffs       *prometheus.CounterVec
+	moved          prometheus.Counter
+	handoffRunning prometheus.Gauge
+	handoffSeconds prometheus.Histogram
+
+	paths map[conversation.Op][2]prometheus.Counter // direct, actor
 }
 
 func newServiceMetrics(reg prometheus.Registerer) *serviceMetrics {
@@ -27,7 +33,23 @@ func newServiceMetrics(reg prometheus.Registerer) *serviceMetrics {
 		wants: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "delivery_wants_total", Help: "Conversations that a server out of reach was asked for, or that were given to one.",
 		}, []string{"side"}),
+		handoffs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "handoff_chunks_total", Help: "Chunks of conversations that were offered to another node, by outcome.",
+		}, []string{"outcome"}),
+		moved: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "handoff_moved_total", Help: "Conversations that were handed over to another node.",
+		}),
+		handoffRunning: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "handoff_running", Help: "1 while conversations are being handed over.",
+		}),
+		handoffSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "handoff_duration_seconds", Help: "Time of one pass over the conversations that other nodes should own.",
+			Buckets: []float64{.01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}),
 		paths: map[conversation.Op][2]prometheus.Counter{},
+	}
+	for _, outcome := range []string{"moved", "not_accepted", "unreachable"} {
+		m.handoffs.WithLabelValues(outcome)
 	}
 	paths := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "delivery_operations_total", Help: "Operations by the path they took.",
@@ -40,7 +62,7 @@ func newServiceMetrics(reg prometheus.Registerer) *serviceMetrics {
 	}
 	m.wants.WithLabelValues("asked")
 	m.wants.WithLabelValues("granted")
-	reg.MustRegister(m.flagChanges, m.unknown, m.wants, paths)
+	reg.MustRegister(m.flagChanges, m.unknown, m.wants, m.handoffs, m.moved, m.handoffRunning, m.handoffSeconds, paths)
 	return m
 }
 

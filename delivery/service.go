@@ -20,6 +20,8 @@ type Actors interface {
 	Has(convo string) bool
 	Release(ctx context.Context, convo string) error
 	ReleaseAll(ctx context.Context, which func(convo string) bool) error
+	ReleaseSome(ctx context.Context, convos []string) error
+	Each(f func(convo string))
 }
 
 // Store is what delivery asks of the database.

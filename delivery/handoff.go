@@ -1,0 +1,147 @@
+package delivery
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"catbird/persistence"
+)
+
+// Movers hand conversations over to other nodes.
+type Movers interface {
+	// Offer asks the node at address which of convos its own ring gives it
+	// (rule 17). Those it does not name stay where they are.
+	Offer(ctx context.Context, address string, convos []string) (accepted []string, err error)
+	// Take tells it that they are free now, and that it may load them. Nothing
+	// waits for it to have done so.
+	Take(ctx context.Context, address string, convos []string) error
+}
+
+const (
+	handoffChunk = 256
+	// handoffEvery is how often what could not be handed over is offered again,
+	// and offerTimeout how long the taker has to answer.
+	handoffEvery = time.Second
+	offerTimeout = 2 * time.Second
+)
+
+// Handoff hands conversations over to the nodes that the ring gives them to,
+// whenever it changes, until ctx ends: in chunks, concurrency of them at once.
+// changed wakes it; what a taker does not accept yet is offered again.
+func (s *Service) Handoff(ctx context.Context, m Movers, changed <-chan struct{}, concurrency int) {
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-t.C:
+		}
+		if s.handOver(ctx, m, concurrency) > 0 {
+			t.Reset(handoffEvery)
+		}
+	}
+}
+
+// handOver goes through all that is in memory once and returns how many
+// conversations that others should own stayed.
+func (s *Service) handOver(ctx context.Context, m Movers, concurrency int) (left int) {
+	start := time.Now()
+	byOwner := map[string][]string{} // address → conversations
+	s.cfg.Actors.Each(func(convo string) {
+		if owner, self, ok := s.cfg.Cluster.Owner(convo); ok && !self {
+			byOwner[owner.Address] = append(byOwner[owner.Address], convo)
+		}
+	})
+	if len(byOwner) == 0 {
+		return 0
+	}
+	s.metrics.handoffRunning.Set(1)
+	defer s.metrics.handoffRunning.Set(0)
+	places := make(chan struct{}, concurrency)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	moved := 0
+	for address, convos := range byOwner {
+		for chunk := range slices.Chunk(convos, handoffChunk) {
+			places <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-places }()
+				n := s.handChunk(ctx, m, address, chunk)
+				mu.Lock()
+				defer mu.Unlock()
+				moved += n
+				left += len(chunk) - n
+			})
+		}
+	}
+	wg.Wait()
+	s.metrics.handoffSeconds.Observe(time.Since(start).Seconds())
+	if moved > 0 {
+		s.log.Info("handed conversations over", "moved", moved, "left", left, "took", time.Since(start))
+	}
+	return left
+}
+
+// handChunk hands over what the taker accepts. Letting go never waits for the
+// taker: it loads when it likes, or when somebody asks it.
+func (s *Service) handChunk(ctx context.Context, m Movers, address string, convos []string) (moved int) {
+	ask, cancel := context.WithTimeout(ctx, offerTimeout)
+	accepted, err := m.Offer(ask, address, convos)
+	cancel()
+	if err != nil {
+		s.metrics.handoffs.WithLabelValues("unreachable").Inc()
+		s.log.Debug("conversations not offered", "address", address, "error", err)
+		return 0
+	}
+	if len(accepted) == 0 {
+		s.metrics.handoffs.WithLabelValues("not_accepted").Inc()
+		return 0
+	}
+	if err := s.cfg.Actors.ReleaseSome(ctx, accepted); err != nil {
+		s.log.Warn("conversations not released in full", "error", err)
+	}
+	s.metrics.handoffs.WithLabelValues("moved").Inc()
+	s.metrics.moved.Add(float64(len(accepted)))
+	ask, cancel = context.WithTimeout(ctx, offerTimeout)
+	defer cancel()
+	if err := m.Take(ask, address, accepted); err != nil {
+		s.log.Debug("taker not told", "address", address, "error", err)
+	}
+	return len(accepted)
+}
+
+// Accepts returns those of convos that this node's own ring gives it and that
+// its flags serve by actors.
+func (s *Service) Accepts(convos []string) []string {
+	if s.cfg.Cluster.Leaving() {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(convos), func(convo string) bool {
+		_, self, ok := s.cfg.Cluster.Owner(convo)
+		return !ok || !self || !s.keeps(convo)
+	})
+}
+
+// TakeOver loads conversations that another node has let go of. They are loaded
+// in batches; what fails is loaded when somebody asks for it.
+func (s *Service) TakeOver(ctx context.Context, convos []string) {
+	var wg sync.WaitGroup
+	for _, convo := range s.Accepts(convos) {
+		s.hints.forget(convo)
+		wg.Go(func() {
+			if err := s.cfg.Actors.Load(ctx, convo); err != nil {
+				s.log.Debug("conversation not loaded ahead", "convo", convo, "error", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// HolderOf is for the operator: who the ring names for a conversation.
+func (s *Service) HolderOf(convo string) (owner persistence.Holder, self, ok bool) {
+	return s.cfg.Cluster.Owner(convo)
+}
