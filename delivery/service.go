@@ -38,7 +38,8 @@ type Config struct {
 	Flags  Flags
 	// Session returns the id of this node's session, "" while there is none.
 	Session func() string
-	// Renewed reports whether another session was seen to renew after since.
+	// Renewed reports whether another session was seen to renew after since;
+	// nil takes every session for a living one.
 	Renewed func(session string, since time.Time) bool
 	Logger  *slog.Logger
 	// Registerer takes the metrics; nil keeps them private.
@@ -70,6 +71,9 @@ type Service struct {
 func New(cfg Config) *Service {
 	if cfg.Cluster == nil {
 		cfg.Cluster = alone{}
+	}
+	if cfg.Renewed == nil {
+		cfg.Renewed = func(string, time.Time) bool { return true }
 	}
 	s := &Service{cfg: cfg, log: cfg.Logger.With("component", "delivery")}
 	s.flags.Store(&cfg.Flags)
