@@ -1,0 +1,140 @@
+package ctl
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"catbird/operator"
+	"catbird/persistence"
+)
+
+const maxAnswer = 64 << 20
+
+// Client asks one node's operator API. It is safe for use by several
+// goroutines at once.
+type Client struct {
+	base   string
+	secret string
+	http   *http.Client
+}
+
+// Error is what a node answered instead of what was asked for.
+type Error struct {
+	Status  int    `json:"-"`
+	Code    string `json:"error"`
+	Message string `json:"message"`
+}
+
+// Error returns what the node said.
+func (e *Error) Error() string {
+	if e.Code == "" {
+		return fmt.Sprintf("the node answered %d %s", e.Status, http.StatusText(e.Status))
+	}
+	return e.Code + ": " + e.Message
+}
+
+// NewClient returns a client of the node at base, such as
+// http://127.0.0.1:8081. secret is the cluster's, "" for none.
+func NewClient(base, secret string, h *http.Client) (*Client, error) {
+	u, err := url.Parse(base)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, errors.New("the node's address must look like http://host:8081")
+	}
+	return &Client{base: strings.TrimRight(base, "/"), secret: secret, http: h}, nil
+}
+
+// Flags returns the node's flags.
+func (c *Client) Flags(ctx context.Context) (f operator.Flags, err error) {
+	return f, c.do(ctx, http.MethodGet, "/flags", nil, &f)
+}
+
+// SetFlags changes those flags that are not nil and returns what is in force.
+func (c *Client) SetFlags(ctx context.Context, actorSystem *bool, rolloutPercent *int) (f operator.Flags, err error) {
+	ask := struct {
+		ActorSystem    *bool `json:"actorSystem,omitempty"`
+		RolloutPercent *int  `json:"rolloutPercent,omitempty"`
+	}{actorSystem, rolloutPercent}
+	return f, c.do(ctx, http.MethodPut, "/flags", ask, &f)
+}
+
+// Actors returns a page of the node's actors.
+func (c *Client) Actors(ctx context.Context, limit int, cursor string) (p operator.ActorsPage, err error) {
+	q := url.Values{"limit": {strconv.Itoa(limit)}}
+	if cursor != "" {
+		q.Set("cursor", cursor)
+	}
+	return p, c.do(ctx, http.MethodGet, "/actors?"+q.Encode(), nil, &p)
+}
+
+// Conversation returns an overview of one conversation.
+func (c *Client) Conversation(ctx context.Context, id string) (o persistence.Overview, err error) {
+	return o, c.do(ctx, http.MethodGet, "/conversations/"+url.PathEscape(id), nil, &o)
+}
+
+// Integrity lets the node look through the data; since as [operator.ParseSince]
+// reads it.
+func (c *Client) Integrity(ctx context.Context, since string) (i persistence.Integrity, err error) {
+	path := "/integrity"
+	if since != "" {
+		path += "?" + url.Values{"since": {since}}.Encode()
+	}
+	return i, c.do(ctx, http.MethodGet, path, nil, &i)
+}
+
+// Drain asks the node to leave.
+func (c *Client) Drain(ctx context.Context) (d operator.Drained, err error) {
+	return d, c.do(ctx, http.MethodPost, "/drain", nil, &d)
+}
+
+func (c *Client) do(ctx context.Context, method, path string, ask, answer any) error {
+	var body io.Reader
+	if ask != nil {
+		data, err := json.Marshal(ask)
+		if err != nil {
+			return fmt.Errorf("encoding the request: %w", err)
+		}
+		body = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return fmt.Errorf("making the request: %w", err)
+	}
+	if c.secret != "" {
+		req.Header.Set("Authorization", "Bearer "+c.secret)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("the node cannot be reached: %w", unwrapURL(err))
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("reading the node's answer: %w", err)
+	}
+	if resp.StatusCode/100 != 2 {
+		e := &Error{Status: resp.StatusCode}
+		_ = json.Unmarshal(data, e) // what is not of ours has no code
+		return e
+	}
+	if err := json.Unmarshal(data, answer); err != nil {
+		return fmt.Errorf("reading the node's answer: %w", err)
+	}
+	return nil
+}
+
+// unwrapURL drops the method from what net/http says; the address stays.
+func unwrapURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
