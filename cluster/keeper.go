@@ -40,9 +40,12 @@ type KeeperConfig struct {
 
 const (
 	watchEvery = 250 * time.Millisecond
-	// wantsEvery is how many looks at the sessions lie between two looks at
-	// what others want.
-	wantsEvery = 2
+	// watchCalm is the pause between two looks where there are more than many
+	// sessions and all of them renew: what looking costs rises with their square.
+	watchCalm = time.Second
+	many      = 100
+	// wantsEvery is the pause between two looks at what others want.
+	wantsEvery = 500 * time.Millisecond
 	// trustShare of the TTL is how long memory is trusted after a renewal was
 	// sent; the rest is what a looker needs to notice.
 	trustShare = 0.8
@@ -86,7 +89,8 @@ func (k *Keeper) OnLost(f func(*Session)) { k.onLost = append(k.onLost, f) }
 func (k *Keeper) OnBegin(f func(*Session)) { k.onBegin = append(k.onBegin, f) }
 
 // OnWanted sets f, called with the conversations that others want and cannot
-// ask for over the network (rule 18).
+// ask for over the network (rule 18). It may block: nothing but the next look at
+// what others want waits for it.
 func (k *Keeper) OnWanted(f func(ctx context.Context, convos []string)) { k.wanted = f }
 
 // Start begins to keep a session and returns at once; without a database it
@@ -96,6 +100,9 @@ func (k *Keeper) Start(context.Context) error {
 	k.cancel = cancel
 	k.wg.Go(func() { k.renewLoop(ctx) })
 	k.wg.Go(func() { k.watchLoop(ctx) })
+	if k.wanted != nil {
+		k.wg.Go(func() { k.wantsLoop(ctx) })
+	}
 	return nil
 }
 
@@ -154,14 +161,21 @@ func (k *Keeper) Stop(ctx context.Context) error {
 func (k *Keeper) renewLoop(ctx context.Context) {
 	retry := min(k.cfg.TTL/20, 250*time.Millisecond)
 	for ctx.Err() == nil {
-		wait := k.cfg.TTL / 3
-		if !k.renew(ctx) {
-			wait = retry
+		sent := time.Now()
+		wait := retry
+		if k.renew(ctx) { // a slow reply does not put the next renewal off
+			wait = max(k.cfg.TTL/3-time.Since(sent), retry)
 		}
 		if !sleep(ctx, wait) {
 			return
 		}
 	}
+}
+
+// bounded bounds a question to the database: two of them fit into the time that
+// memory is trusted, so that one lost reply costs nothing.
+func (k *Keeper) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, k.cfg.TTL/3)
 }
 
 // renew renews the session, or begins one, and reports whether that worked.
@@ -170,7 +184,7 @@ func (k *Keeper) renew(ctx context.Context) bool {
 	if s == nil {
 		return k.begin(ctx)
 	}
-	ask, cancel := context.WithTimeout(ctx, k.cfg.TTL/2)
+	ask, cancel := k.bounded(ctx)
 	defer cancel()
 	sent := time.Now()
 	err := k.cfg.Store.RenewSession(ask, s.id)
@@ -199,7 +213,7 @@ func (k *Keeper) begin(ctx context.Context) bool {
 		return false
 	}
 	s := &Session{id: id.String()}
-	ask, cancel := context.WithTimeout(ctx, k.cfg.TTL/2)
+	ask, cancel := k.bounded(ctx)
 	defer cancel()
 	sent := time.Now()
 	err = k.cfg.Store.StartSession(ask, persistence.Session{
@@ -238,29 +252,35 @@ func (k *Keeper) trust() time.Duration {
 }
 
 func (k *Keeper) watchLoop(ctx context.Context) {
-	for round := 0; sleep(ctx, watchEvery); round++ {
-		k.look(ctx)
-		if s := k.current.Load(); s != nil && k.wanted != nil && round%wantsEvery == 0 {
+	for pause := watchEvery; sleep(ctx, pause); {
+		pause = k.look(ctx)
+	}
+}
+
+func (k *Keeper) wantsLoop(ctx context.Context) {
+	for sleep(ctx, wantsEvery) {
+		if s := k.current.Load(); s != nil {
 			k.readWants(ctx, s)
 		}
 	}
 }
 
-// look looks at the others' counters and ends the sessions of those that stand
-// still.
-func (k *Keeper) look(ctx context.Context) {
-	ask, cancel := context.WithTimeout(ctx, k.cfg.TTL)
+// look looks at the others' counters, ends the sessions of those that stand
+// still, and returns when to look again.
+func (k *Keeper) look(ctx context.Context) (pause time.Duration) {
+	ask, cancel := k.bounded(ctx)
 	defer cancel()
 	live, err := k.cfg.Store.LiveSessions(ask)
 	if err != nil {
 		k.log.Debug("sessions not read", "error", err)
-		return
+		return watchEvery
 	}
 	own := ""
 	if s := k.current.Load(); s != nil {
 		own = s.id
 	}
-	for _, s := range k.watch.stalled(time.Now(), live, own) {
+	stalled, suspects := k.watch.note(time.Now(), live, own)
+	for _, s := range stalled {
 		ended, err := k.cfg.Store.EndStalled(ask, s.ID, s.Counter)
 		if err != nil {
 			k.log.Debug("stalled session not ended", "session", s.ID, "error", err)
@@ -271,10 +291,14 @@ func (k *Keeper) look(ctx context.Context) {
 			k.log.Warn("ended the session of a node that stands still", "session", s.ID, "node", s.Node)
 		}
 	}
+	if len(live) > many && !suspects {
+		return watchCalm
+	}
+	return watchEvery
 }
 
 func (k *Keeper) readWants(ctx context.Context, s *Session) {
-	ask, cancel := context.WithTimeout(ctx, k.cfg.TTL)
+	ask, cancel := k.bounded(ctx)
 	defer cancel()
 	convos, err := k.cfg.Store.Wanted(ask, s.id)
 	if err != nil {
@@ -290,21 +314,28 @@ func (k *Keeper) readWants(ctx context.Context, s *Session) {
 type watcher struct {
 	mu   sync.Mutex
 	seen map[string]sighting
+	last time.Time // of the newest reply
 }
 
 type sighting struct {
 	counter int64
 	since   time.Time // of the reply that showed it first
 	moved   time.Time // of the reply that showed that it had changed, zero: never seen to
+	waived  bool      // it was counted from a later reply, once
 }
 
-// stalled notes what a reply at now showed and returns the sessions other than
-// own whose counter has stood still for their own TTL.
-func (w *watcher) stalled(now time.Time, live []persistence.Session, own string) []persistence.Session {
+// note notes what a reply at now showed and returns the sessions other than own
+// whose counter has stood still for their own TTL, and whether there are others
+// that should have renewed by now.
+//
+// What kept this node from looking for long, a database that was out of reach,
+// may have kept the others from renewing: then they get their TTL once more,
+// lest an outage ends every session.
+func (w *watcher) note(now time.Time, live []persistence.Session, own string) (stalled []persistence.Session, suspects bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	seen := make(map[string]sighting, len(live))
-	var out []persistence.Session
+	gap := now.Sub(w.last)
 	for _, s := range live {
 		old, known := w.seen[s.ID]
 		switch {
@@ -312,14 +343,21 @@ func (w *watcher) stalled(now time.Time, live []persistence.Session, own string)
 			old = sighting{counter: s.Counter, since: now}
 		case old.counter != s.Counter:
 			old = sighting{counter: s.Counter, since: now, moved: now}
+		case !old.waived && gap > max(s.TTL/2, 2*watchEvery):
+			old.since, old.waived = now, true
 		}
 		seen[s.ID] = old
-		if s.ID != own && now.Sub(old.since) >= s.TTL {
-			out = append(out, s)
+		if s.ID == own {
+			continue
+		}
+		still := now.Sub(old.since)
+		suspects = suspects || still >= s.TTL/2
+		if still >= s.TTL {
+			stalled = append(stalled, s)
 		}
 	}
-	w.seen = seen // those that are gone are forgotten with it
-	return out
+	w.seen, w.last = seen, now // those that are gone are forgotten with it
+	return stalled, suspects
 }
 
 // sleep waits for d and reports whether ctx is still alive then.

@@ -30,22 +30,18 @@ func (s *Session) Trusted(now time.Time) bool {
 	return now.UnixNano() < s.wall.Load() && int64(now.Sub(monoStart)) < s.mono.Load()
 }
 
-// extend moves the deadline to trust after sent, never back.
+// extend moves the deadline to trust after sent. On the wall clock that may be
+// back: somebody has set it back, and a deadline from before would hide that the
+// machine slept.
 func (s *Session) extend(sent time.Time, trust time.Duration) {
 	until := sent.Add(trust)
-	raise(&s.wall, until.UnixNano())
-	raise(&s.mono, int64(until.Sub(monoStart)))
+	s.wall.Store(until.UnixNano())
+	s.mono.Store(int64(until.Sub(monoStart)))
 }
 
 // end makes the session untrusted for good. Only the keeper's renewing
-// goroutine calls extend and end.
+// goroutine calls extend and end, and Stop once that has ended.
 func (s *Session) end() {
 	s.wall.Store(0)
 	s.mono.Store(0)
-}
-
-func raise(v *atomic.Int64, to int64) {
-	if v.Load() < to {
-		v.Store(to)
-	}
 }
