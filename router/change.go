@@ -1,0 +1,102 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"catbird/conversation"
+	"catbird/persistence"
+)
+
+// changed is the answer of what changes members or keys.
+type changed struct {
+	Success  bool  `json:"success"`
+	NewEpoch int64 `json:"newEpoch"`
+}
+
+// newRequest returns a request of the caller with an id of its own. digest
+// stands for its body and is asked for only where it matters: with a key.
+func (c *call) newRequest(convo, key string, digest func() []byte) (*conversation.Request, error) {
+	if utf8.RuneCountInString(key) > conversation.MaxIdempotencyKey {
+		return nil, conversation.Refuse(conversation.InvalidRequest,
+			"idempotencyKey: more than %d characters", conversation.MaxIdempotencyKey)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("mint the id of a change: %w", err)
+	}
+	r := &conversation.Request{ID: id.String(), Convo: convo, Caller: c.caller, Key: key}
+	if key != "" {
+		r.Digest = digest()
+	}
+	return r, nil
+}
+
+// change checks the form of a command on a conversation and has it carried out.
+func (rt *Router) change(c *call, convoID, key string, command conversation.Command) (conversation.Result, error) {
+	convo, err := conversation.ParseConvoID(convoID)
+	if err != nil {
+		return conversation.Result{}, err
+	}
+	if err := command.Validate(); err != nil {
+		return conversation.Result{}, err
+	}
+	r, err := c.newRequest(convo, key, func() []byte { return conversation.DigestOf(command) })
+	if err != nil {
+		return conversation.Result{}, err
+	}
+	r.Command = command
+	result, err := rt.config.Delivery.Do(c.ctx, r)
+	if err != nil {
+		return conversation.Result{}, rt.epochMismatch(c, convo, err)
+	}
+	return result, nil
+}
+
+// changeMembers is change for what answers with the new epoch.
+func (rt *Router) changeMembers(c *call, convoID, key string, command conversation.Command) (changed, error) {
+	result, err := rt.change(c, convoID, key, command)
+	return changed{Success: err == nil, NewEpoch: result.Epoch}, err
+}
+
+// epochMismatch adds to an EpochMismatch the commits that the client has missed,
+// as the store has them now, so that it can rebase in one round trip. Other
+// errors are returned as they are.
+func (rt *Router) epochMismatch(c *call, convo string, err error) error {
+	var told *conversation.Error
+	if !errors.As(err, &told) || told.Code != conversation.EpochMismatch {
+		return err
+	}
+	out := &missedError{refusal: told, missed: missed{CurrentEpoch: told.Current, Commits: []commitView{}}}
+	if told.Expected >= told.Current || told.Expected == math.MaxInt64 {
+		return out // the client is ahead: it has missed nothing
+	}
+	page, err := rt.missedCommits(c.ctx, convo, c.caller, told.Expected)
+	if err != nil {
+		rt.log.WarnContext(c.ctx, "cannot read the commits that a client has missed", "request_id", c.id, "error", err)
+		out.missed.More = true
+		return out
+	}
+	out.missed.CurrentEpoch = max(told.Current, page.Current)
+	out.missed.Commits = viewCommits(page.Commits)
+	out.missed.More = page.More
+	return out
+}
+
+// missedCommits reads the commits after epoch, as many as an answer that says
+// no carries.
+func (rt *Router) missedCommits(ctx context.Context, convo, caller string, epoch int64) (persistence.CommitsPage, error) {
+	page, err := rt.config.Store.Commits(ctx, persistence.CommitsQuery{
+		Convo: convo, Caller: caller, From: epoch + 1,
+		Limit: conversation.MaxMissedCommits, MaxBytes: conversation.MaxMissedBytes,
+	})
+	if err == nil && len(page.Commits) == 1 && len(page.Commits[0].Ciphertext) > conversation.MaxMissedBytes {
+		page.Commits, page.More = nil, true // a store gives one commit at least
+	}
+	return page, err
+}
