@@ -146,7 +146,7 @@ func TestBadValuesNameTheirVariable(t *testing.T) {
 		"INTERNAL_PORT":            {"8080", "99999"},
 		"SERVER_HOST":              {"a b", "http://x", "x:80"},
 		"DATABASE_URL":             {"mysql://u:hunter2@h/d", "host=x password=hunter2", "postgres://u:hunter2@h:x y/"},
-		"DATABASE_MAX_CONNECTIONS": {"0", "1", "many"},
+		"DATABASE_MAX_CONNECTIONS": {"0", "3", "many"},
 		"REDIS_URL":                {"http://:hunter2@h"},
 		"ACTOR_ROLLOUT_PERCENT":    {"-1", "101", "half"},
 		"ACTOR_IDLE_TIMEOUT":       {"60", "0s", "-1h"},

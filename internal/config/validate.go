@@ -72,7 +72,7 @@ func (c *Config) validateDatabase() error {
 	}
 	return first(
 		scheme("DATABASE_URL", d.URL, "postgres", "postgresql"),
-		between("DATABASE_MAX_CONNECTIONS", d.MaxConnections, 2, 10_000),
+		between("DATABASE_MAX_CONNECTIONS", d.MaxConnections, 4, 10_000),
 	)
 }
 

@@ -1,0 +1,71 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"catbird/actor"
+	"catbird/cluster"
+	"catbird/delivery"
+	"catbird/internal/obs"
+	"catbird/operator"
+)
+
+// build makes the parts, in the order in which they need each other.
+func (a *App) build(ctx context.Context, log *slog.Logger) error {
+	var err error
+	if a.registry, err = obs.NewRegistry(a.version); err != nil {
+		return err
+	}
+	a.metrics = promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn), MaxRequestsInFlight: 4,
+	})
+	if a.store, err = openStore(ctx, &a.cfg, log); err != nil {
+		return err
+	}
+	a.stops.push("store", 0, func(context.Context) error { return a.store.Close() })
+	if err := registerPool(a.registry, a.store.Stats); err != nil {
+		return err
+	}
+	a.buildOwnership(log)
+	if a.house, err = newHousekeeper(a.store, a.cfg.Policy.CommitRetention, log, a.registry); err != nil {
+		return err
+	}
+	a.probe = &probe{ping: a.store.Ping, renewed: a.keeper.SinceRenewal, fresh: a.cfg.Cluster.LeaseTTL}
+	a.admin = operator.New(operator.Config{
+		Switchboard: switchboard{a.delivery}, Actors: lister{a.actors}, Store: a.store, Drain: a.Leave,
+		Secret: a.cfg.Cluster.Secret.Reveal(), Logger: log,
+	})
+	return a.buildAPI(log)
+}
+
+// buildOwnership makes the session's keeper, the actors, and what delivers to
+// them.
+func (a *App) buildOwnership(log *slog.Logger) {
+	a.keeper = cluster.NewKeeper(cluster.KeeperConfig{
+		Store: a.store, Node: a.cfg.Cluster.NodeName, TTL: a.cfg.Cluster.LeaseTTL, Logger: log, Registerer: a.registry,
+	})
+	a.stops.push("session", 0, a.keeper.Stop)
+	policy := a.cfg.ConversationPolicy()
+	a.delivery = delivery.New(delivery.Config{
+		Store: a.store, Policy: policy, Session: a.sessionID, Logger: log, Registerer: a.registry,
+		Flags: delivery.Flags{ActorSystem: bool(a.cfg.Actors.Enable), RolloutPercent: a.cfg.Actors.RolloutPercent},
+	})
+	a.actors = actor.NewRegistry(actor.Config{
+		Store: a.store, Sessions: sessions{a.keeper}, Policy: policy, Keep: a.delivery.Keeps,
+		MaxActors: a.cfg.Actors.Max, MailboxSize: a.cfg.Actors.MailboxSize, IdleTimeout: a.cfg.Actors.IdleTimeout,
+		Logger: log, Registerer: a.registry,
+	})
+	a.delivery.Use(a.actors)
+	a.keeper.OnWanted(a.delivery.Let)
+	a.stops.push("actors", 0, a.actors.Stop)
+}
+
+func (a *App) sessionID() string {
+	if s := a.keeper.Current(); s != nil {
+		return s.ID()
+	}
+	return ""
+}

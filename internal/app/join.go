@@ -1,0 +1,61 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	firstRetry = 250 * time.Millisecond
+	maxRetry   = 5 * time.Second
+)
+
+// join makes the node ready and reports whether it did: false only when ctx
+// ended first.
+func (a *App) join(ctx context.Context) bool {
+	if err := prepare(ctx, a.store, a.log); err != nil {
+		return false
+	}
+	a.joined.Store(true)
+	if err := a.keeper.Start(ctx); err != nil {
+		a.failed <- fmt.Errorf("starting the session: %w", err)
+		return false
+	}
+	if err := a.keeper.Established(ctx); err != nil {
+		return false
+	}
+	close(a.ready)
+	if a.state.CompareAndSwap(int32(Joining), int32(Ready)) {
+		a.log.Info("node ready")
+	}
+	return true
+}
+
+// prepare brings the database up to date, however long it cannot be reached. It
+// fails only when ctx ends.
+func prepare(ctx context.Context, s store, log *slog.Logger) error {
+	wait := firstRetry
+	for attempt := 1; ; attempt++ {
+		err := s.Prepare(ctx)
+		if err == nil {
+			log.Info("database ready", "attempts", attempt)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+		pause := wait/2 + rand.N(wait/2) // nodes that wait for one database come back at different times
+		log.Warn("database not ready: trying again", "attempt", attempt, "wait", pause, "error", err)
+		wait = min(2*wait, maxRetry)
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
+}
