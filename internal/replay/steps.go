@@ -225,4 +225,3 @@ func (g *group) checkConvo(c *checker, got client.Convo, epoch int64, members []
 	}
 	c.sameSet("members", dids, members)
 }
-
