@@ -105,11 +105,17 @@ func (a *actor) release() (done bool, waiting []*letter) {
 func (a *actor) releaseIfIdle() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.running || a.phase != active {
+	if !a.idleLocked() {
 		return false
 	}
 	a.phase = gone
 	return true
+}
+
+// idleLocked includes actors that never came to load: whoever asked gave up
+// before.
+func (a *actor) idleLocked() bool {
+	return !a.running && (a.phase == active || a.phase == loading)
 }
 
 // awaitEnd waits until an actor that was told to release while it was busy is
@@ -173,7 +179,7 @@ func (a *actor) loaded() (first bool) {
 func (a *actor) idle() (since int64, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.used.Load(), !a.running && a.phase == active
+	return a.used.Load(), a.idleLocked()
 }
 
 func (a *actor) waiting() int {

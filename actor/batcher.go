@@ -18,6 +18,9 @@ type batcher[Q, A any] struct {
 	maxRows int
 	maxSize int
 	workers int
+	// alone reports whether, after err, each of a batch may be asked for alone,
+	// so that one bad apple does not spoil the others.
+	alone func(err error) bool
 
 	mu      sync.Mutex
 	queue   []*waiter[Q, A]
@@ -63,14 +66,21 @@ func (b *batcher[Q, A]) answer(batch []*waiter[Q, A]) {
 		qs[i] = w.q
 	}
 	as, err := b.do(qs)
+	each := err != nil && len(batch) > 1 && b.alone(err)
 	for i, w := range batch {
-		if err != nil {
+		switch {
+		case each:
+			if as, w.err = b.do(qs[i : i+1]); w.err == nil {
+				w.a = as[0]
+			}
+		case err != nil:
 			w.err = err
-		} else {
+		default:
 			w.a = as[i]
 		}
 		close(w.done)
 	}
+	clear(batch) // the queue's array lives on
 }
 
 // next takes the next batch, one at least, or gives the worker up.
@@ -102,17 +112,5 @@ func (b *batcher[Q, A]) pending() int {
 	return len(b.queue)
 }
 
-// wait waits until nobody is served any more.
-func (b *batcher[Q, A]) wait(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() {
-		b.wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
+// wait waits until nobody is served any more, or until ctx ends.
+func (b *batcher[Q, A]) wait(ctx context.Context) error { return waitFor(ctx, &b.wg) }

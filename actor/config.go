@@ -62,6 +62,8 @@ type Config struct {
 	MaxActors    int           // default 100,000
 	MailboxSize  int           // letters, default 1,024
 	MailboxBytes int           // default 64 MiB
+	NodeLetters  int           // in all mailboxes and at work, default 65,536
+	NodeBytes    int           // the same in bytes, default 256 MiB
 	IdleTimeout  time.Duration // default 1 h
 	// StoreTimeout bounds each call of the store; default 5 s.
 	StoreTimeout time.Duration
@@ -79,6 +81,8 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxActors, 100_000)
 	def(&c.MailboxSize, 1024)
 	def(&c.MailboxBytes, 64<<20)
+	def(&c.NodeLetters, 1<<16)
+	def(&c.NodeBytes, 256<<20)
 	defTime := func(v *time.Duration, d time.Duration) {
 		if *v == 0 {
 			*v = d
@@ -112,9 +116,11 @@ const (
 
 // Errors that the asker decides on, beside *conversation.Error,
 // persistence.ErrUnavailable, persistence.ErrOutcomeUnknown and
-// *persistence.HeldError (which may come with ErrOutcomeUnknown joined to it).
+// *persistence.HeldError (which, as ErrMoving, may come with ErrOutcomeUnknown
+// joined to it).
 var (
-	// ErrMoving: the conversation is being let go of; ask again in a moment.
+	// ErrMoving: the conversation is being let go of, or the session it was to be
+	// loaded under has just ended; ask again in a moment.
 	ErrMoving = errors.New("conversation is moving")
 	// ErrClosed: the registry has stopped.
 	ErrClosed = errors.New("actor registry has stopped")

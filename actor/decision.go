@@ -16,8 +16,9 @@ type decision struct {
 
 // decide decides letters one after another, each on the state that those before
 // it led to. It stops where the append is full, and around a change that uses
-// key packages, which is a unit of its own (rule 23).
-func decide(policy conversation.Policy, snap *snapshot, convo string, letters []*letter, earlier []*conversation.Earlier) decision {
+// key packages, which is a unit of its own (rule 23), as every change is with
+// single.
+func decide(policy conversation.Policy, snap *snapshot, convo string, letters []*letter, earlier []*conversation.Earlier, single bool) decision {
 	d := decision{
 		unit:     conversation.NewUnit(convo, snap.state, snap.fence),
 		state:    snap.state,
@@ -42,7 +43,7 @@ func decide(policy conversation.Policy, snap *snapshot, convo string, letters []
 				v.err = err
 				break
 			}
-			alone := len(ch.KeyPackages) > 0
+			alone := single || len(ch.KeyPackages) > 0
 			if alone && !d.unit.Empty() {
 				return d
 			}

@@ -2,7 +2,6 @@ package actor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -64,22 +63,23 @@ func (r *Registry) foldLoop(ctx context.Context) {
 func (r *Registry) foldAll(ctx context.Context) error {
 	all := r.folds.takeAll()
 	slices.Sort(all)
-	var errs []error
-	for chunk := range slices.Chunk(all, foldBatch) {
-		ask, cancel := context.WithTimeout(ctx, r.cfg.StoreTimeout)
-		err := r.cfg.Store.Fold(ask, chunk)
-		cancel()
-		r.metrics.folds.Add(float64(len(chunk)))
-		if err != nil {
-			errs = append(errs, err)
-			for _, convo := range chunk {
+	for len(all) > 0 {
+		chunk := all[:min(foldBatch, len(all))]
+		if err := r.fold(ctx, chunk); err != nil {
+			// The database has trouble: leave it alone until the next time.
+			for _, convo := range all {
 				r.folds.mark(convo)
 			}
-			break // the database has trouble: leave it alone until the next time
+			return fmt.Errorf("folding unread counts: %w", err)
 		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("folding unread counts: %w", err)
+		r.metrics.folds.Add(float64(len(chunk)))
+		all = all[len(chunk):]
 	}
 	return nil
+}
+
+func (r *Registry) fold(ctx context.Context, convos []string) error {
+	ask, cancel := context.WithTimeout(ctx, r.cfg.StoreTimeout)
+	defer cancel()
+	return r.guarded(func() error { return r.cfg.Store.Fold(ask, convos) })
 }

@@ -2,6 +2,7 @@ package actor
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,8 @@ type letter struct {
 	// not known.
 	unknown bool
 	reply   chan reply // holds one
+	// node is where the letter counts until it is answered or thrown away.
+	node *nodeLoad
 }
 
 type reply struct {
@@ -41,8 +44,43 @@ func newLetter(ctx context.Context, r *conversation.Request) *letter {
 func (l *letter) answer(res conversation.Result, err error) {
 	select {
 	case l.reply <- reply{res, err}:
+		l.node.leave(l)
 	default:
 	}
+}
+
+// begin takes a letter out of its sender's hands and reports whether that
+// worked. A sender whose time is up gives up by itself: nothing has begun then.
+func (l *letter) begin() bool {
+	if l.ctx.Err() == nil && l.taken.CompareAndSwap(false, true) {
+		return true
+	}
+	l.node.leave(l)
+	return false
+}
+
+// nodeLoad bounds all letters of a node that are not answered yet, in number and
+// in bytes (rule 24).
+type nodeLoad struct {
+	letters, bytes       atomic.Int64
+	maxLetters, maxBytes int64
+}
+
+// enter reports false when the node has too much to do. A letter always fits on
+// a node that has nothing to do.
+func (n *nodeLoad) enter(l *letter) bool {
+	letters, bytes := n.letters.Add(1), n.bytes.Add(int64(l.size))
+	l.node = n
+	if letters > 1 && (letters > n.maxLetters || bytes > n.maxBytes) {
+		n.leave(l)
+		return false
+	}
+	return true
+}
+
+func (n *nodeLoad) leave(l *letter) {
+	n.letters.Add(-1)
+	n.bytes.Add(-int64(l.size))
 }
 
 // mailbox is what waits for one actor, first in, first out, bounded in number
@@ -74,12 +112,14 @@ func (m *mailbox) take(maxRows, maxBytes int) []*letter {
 		}
 		n++
 	}
+	m.bytes -= size
 	batch := m.letters[:n:n]
 	if n == len(m.letters) {
 		m.letters = nil
-	} else {
-		m.letters = m.letters[n:]
+		return batch
 	}
-	m.bytes -= size
+	batch = slices.Clone(batch)
+	clear(m.letters[:n]) // the mailbox's array lives on
+	m.letters = m.letters[n:]
 	return batch
 }

@@ -53,9 +53,9 @@ func newMetrics(reg prometheus.Registerer, r *Registry) *metrics {
 		spawns:        counter("actor_spawns_total", "Actors that loaded their conversation."),
 		spawnFailures: counter("actor_spawn_failures_total", "Actors that could not load their conversation."),
 		stops: vec("actor_stops_total", "Actors that ended, by reason.", "reason",
-			stopIdle, stopEvicted, stopReleased, stopHeld, stopNotFound, stopNoStore, stopCrashed),
+			stopIdle, stopEvicted, stopReleased, stopHeld, stopNotFound, stopNoStore, stopSession, stopConflict, stopCrashed),
 		errors: vec("actor_errors_total", "Errors in actors, by type.", "error_type",
-			"mailbox_full", "conflict", "append_failed", "database_unavailable", "outcome_unknown", "panic"),
+			"mailbox_full", "overloaded", "conflict", "append_failed", "database_unavailable", "outcome_unknown", "panic"),
 		claims:  vec("actor_claims_total", "Claims that were answered, by outcome.", "outcome", "granted", "held", "not_found"),
 		appends: vec("actor_appends_total", "Units that the database answered, by outcome.", "outcome", "appended", "conflict", "key_package_gone", "failed"),
 		batch:   sizes("actor_batch_size", "Changes in one unit of an actor."),
@@ -79,6 +79,8 @@ func newMetrics(reg prometheus.Registerer, r *Registry) *metrics {
 	}
 	gauge("actor_registry_active_actors", "Actors in memory.", func() float64 { return float64(r.Active()) })
 	gauge("actor_mailbox_size", "Messages that wait in all mailboxes.", func() float64 { return float64(r.queued.Load()) })
+	gauge("actor_letters", "Messages that are not answered yet, in mailboxes and at work.", func() float64 { return float64(r.load.letters.Load()) })
+	gauge("actor_letter_bytes", "The same in bytes.", func() float64 { return float64(r.load.bytes.Load()) })
 	gauge("journal_queue_units", "Units that wait for the journal writer.", func() float64 {
 		return float64(r.small.pending() + r.large.pending())
 	})

@@ -31,6 +31,7 @@ type Registry struct {
 	shards  [shardCount]shard
 	count   atomic.Int64
 	queued  atomic.Int64
+	load    nodeLoad
 	evict   sync.Mutex // one eviction at a time
 	guard   supervisor
 	folds   folder
@@ -41,18 +42,20 @@ type Registry struct {
 	large   batcher[*conversation.Unit, persistence.AppendOutcome]
 	frees   batcher[freeAsk, struct{}]
 
-	ctx    context.Context // ends with Stop, after the actors have
-	cancel context.CancelCauseFunc
-	closed atomic.Bool
-	gate   sync.RWMutex   // held for writing while closed is set, so that no work begins after
-	work   sync.WaitGroup // actors' goroutines
-	loops  sync.WaitGroup
+	ctx       context.Context // ends with Stop, after the actors have
+	cancel    context.CancelCauseFunc
+	closed    atomic.Bool
+	gate      sync.RWMutex   // held for writing while closed is set, so that no work begins after
+	work      sync.WaitGroup // actors' goroutines
+	loops     sync.WaitGroup
+	stopLoops context.CancelFunc
 }
 
 // NewRegistry returns a registry that serves at once. Stop ends it.
 func NewRegistry(cfg Config) *Registry {
 	cfg = cfg.withDefaults()
 	r := &Registry{cfg: cfg, log: cfg.Logger.With("component", "actor"), seed: maphash.MakeSeed()}
+	r.load.maxLetters, r.load.maxBytes = int64(cfg.NodeLetters), int64(cfg.NodeBytes)
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
 	for i := range r.shards {
 		r.shards[i].actors = map[string]*actor{}
@@ -62,9 +65,9 @@ func NewRegistry(cfg Config) *Registry {
 	r.initStore()
 	r.metrics = newMetrics(cfg.Registerer, r)
 	loops, stop := context.WithCancel(r.ctx)
+	r.stopLoops = stop
 	r.loops.Go(func() { r.sweepLoop(loops) })
 	r.loops.Go(func() { r.foldLoop(loops) })
-	context.AfterFunc(r.ctx, stop)
 	return r
 }
 
@@ -97,8 +100,16 @@ func (r *Registry) Do(ctx context.Context, req *conversation.Request) (conversat
 	return res, err
 }
 
-// Load sees to it that the conversation is claimed and in memory.
+// Load sees to it that the conversation is claimed and in memory. One that is
+// need not be fit for an answer: while it is silent, or this node's session has
+// lapsed, the database is to be asked.
 func (r *Registry) Load(ctx context.Context, convo string) error {
+	if a := r.find(convo); a != nil {
+		s := a.snap.Load()
+		if s != nil && !s.void && s.session == r.cfg.Sessions.Current() {
+			return nil
+		}
+	}
 	l := newLetter(ctx, nil)
 	if err := r.post(convo, l); err != nil {
 		return err
@@ -205,32 +216,53 @@ func (r *Registry) each(f func(*actor)) {
 	}
 }
 
-// post puts a letter into the mailbox of the conversation's actor.
+// post puts a letter into the mailbox of the conversation's actor. Only the
+// evictions that a new actor may take let it wait.
 func (r *Registry) post(convo string, l *letter) error {
-	r.gate.RLock()
-	defer r.gate.RUnlock()
+	if !r.load.enter(l) {
+		r.metrics.errors.WithLabelValues("overloaded").Inc()
+		return conversation.Refuse(conversation.Overloaded, "this node has too much waiting")
+	}
 	for {
 		a, err := r.obtain(convo)
-		if err != nil {
-			return err
+		if err == nil {
+			err = r.enqueue(a, l)
 		}
-		start, err := a.enqueue(l, r.cfg.MailboxSize, r.cfg.MailboxBytes)
 		switch {
+		case err == nil:
+			return nil
 		case errors.Is(err, errGone):
 			r.forget(a)
 			continue
 		case errors.Is(err, errMailboxFull):
 			r.metrics.errors.WithLabelValues("mailbox_full").Inc()
-			return conversation.Refuse(conversation.MailboxFull, "this conversation has too much waiting")
-		case err != nil:
-			return err
+			err = conversation.Refuse(conversation.MailboxFull, "this conversation has too much waiting")
 		}
-		r.queued.Add(1)
-		if start {
-			r.work.Go(func() { r.run(a) })
-		}
-		return nil
+		r.load.leave(l)
+		return err
 	}
+}
+
+// enqueue puts a letter into an actor's mailbox and starts the actor's goroutine
+// where none runs.
+func (r *Registry) enqueue(a *actor, l *letter) error {
+	r.gate.RLock()
+	defer r.gate.RUnlock()
+	if r.closed.Load() {
+		if a.snap.Load() == nil && a.releaseIfIdle() { // made too late to be let go of with the others
+			r.forget(a)
+		}
+		return ErrClosed
+	}
+	start, err := a.enqueue(l, r.cfg.MailboxSize, r.cfg.MailboxBytes)
+	if err != nil {
+		return err
+	}
+	r.queued.Add(1)
+	if start {
+		r.work.Go(func() { r.run(a) })
+	}
+	return nil
 }
 
 // obtain returns the conversation's actor, a new one if there is none.
@@ -283,15 +315,15 @@ func (r *Registry) Stop(ctx context.Context) error {
 	if stopped {
 		return nil
 	}
-	err := waitFor(ctx, &r.work)
-	if e := r.ReleaseAll(ctx, func(string) bool { return true }); e != nil {
-		err = errors.Join(err, e)
-	}
-	if e := r.foldAll(ctx); e != nil {
-		err = errors.Join(err, e)
-	}
-	r.cancel(ErrClosed)
-	return errors.Join(err, waitFor(ctx, &r.loops))
+	r.stopLoops()
+	err := errors.Join(
+		waitFor(ctx, &r.loops),
+		waitFor(ctx, &r.work),
+		r.ReleaseAll(ctx, func(string) bool { return true }),
+		r.foldAll(ctx),
+	)
+	r.cancel(ErrClosed) // whoever still waits for the database gives up
+	return errors.Join(err, r.waitStore(ctx))
 }
 
 func waitFor(ctx context.Context, wg *sync.WaitGroup) error {

@@ -19,6 +19,8 @@ const (
 	stopHeld     = "held_elsewhere"
 	stopNotFound = "not_found"
 	stopNoStore  = "database_unavailable"
+	stopSession  = "session_over"
+	stopConflict = "conflict"
 	stopCrashed  = "crashed"
 )
 
@@ -48,8 +50,20 @@ func (r *Registry) finish(a *actor, reason string) {
 	}
 }
 
-// Release lets go of one conversation, as ReleaseAll does.
+// Release lets go of one conversation that somebody has found claimed by this
+// node. Where no actor is in memory the claim was left behind, by a reply that
+// got lost: then it is taken over first, so that it can be given back.
 func (r *Registry) Release(ctx context.Context, convo string) error {
+	if r.find(convo) == nil {
+		err := r.Load(ctx, convo)
+		var held *persistence.HeldError
+		if errors.As(err, &held) || conversation.CodeOf(err) == conversation.ConvoNotFound {
+			return nil // there is nothing of ours
+		}
+		if err != nil {
+			return fmt.Errorf("taking a claim over: %w", err)
+		}
+	}
 	return r.ReleaseSome(ctx, []string{convo})
 }
 
@@ -105,16 +119,24 @@ func (r *Registry) freeAll(ctx context.Context, free map[string][]persistence.Cl
 	var errs []error
 	for session, claims := range free {
 		for chunk := range slices.Chunk(claims, freeBatch) {
-			ask, cancel := context.WithTimeout(ctx, r.cfg.StoreTimeout)
-			err := r.cfg.Store.Release(ask, session, chunk)
-			cancel()
+			err := r.freeChunk(ctx, session, chunk)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("releasing %d claims: %w", len(chunk), err))
 			}
-			r.cfg.Lease.Freed(session, convosOf(chunk))
+			if errors.Is(err, persistence.ErrUnavailable) || ctx.Err() != nil {
+				return errors.Join(errs...) // nor would the others be
+			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (r *Registry) freeChunk(ctx context.Context, session string, claims []persistence.Claim) error {
+	ask, cancel := context.WithTimeout(ctx, r.cfg.StoreTimeout)
+	defer cancel()
+	err := r.guarded(func() error { return r.cfg.Store.Release(ask, session, claims) })
+	r.cfg.Lease.Freed(session, convosOf(claims))
+	return err
 }
 
 func convosOf(claims []persistence.Claim) []string {
@@ -127,9 +149,9 @@ func convosOf(claims []persistence.Claim) []string {
 
 // tellAll answers letters that were never begun.
 func (r *Registry) tellAll(letters []*letter, err error) {
+	r.queued.Add(-int64(len(letters)))
 	for _, l := range letters {
-		r.queued.Add(-1)
-		if l.taken.CompareAndSwap(false, true) {
+		if l.begin() {
 			l.answer(conversation.Result{}, err)
 		}
 	}
@@ -154,16 +176,18 @@ func (r *Registry) takePlace() error {
 
 func (r *Registry) makeRoom() error {
 	r.evict.Lock()
-	defer r.evict.Unlock()
 	over := int(r.count.Load()) - r.cfg.MaxActors + 1
 	if over <= 0 {
+		r.evict.Unlock()
 		return nil // somebody else has just made room
 	}
 	victims := r.leastUsed(over + r.cfg.MaxActors/64)
+	free := r.forgetIdle(victims, stopEvicted)
+	r.evict.Unlock() // others need not wait for the database
 	if len(victims) == 0 {
 		return conversation.Refuse(conversation.Overloaded, "this node has as many conversations in memory as it may, all of them busy")
 	}
-	if err := r.letGoIdle(victims, stopEvicted); err != nil {
+	if err := r.freeAll(r.ctx, free); err != nil {
 		r.log.Warn("claims of evicted actors not released", "error", err)
 	}
 	return nil
@@ -186,9 +210,10 @@ func (r *Registry) leastUsed(n int) []candidate {
 	return idle[:min(n, len(idle))]
 }
 
-// letGoIdle lets go of those candidates that are still idle.
-func (r *Registry) letGoIdle(cs []candidate, reason string) error {
-	free := map[string][]persistence.Claim{}
+// forgetIdle ends those candidates that are still idle and returns their claims,
+// by session, which are to be given back.
+func (r *Registry) forgetIdle(cs []candidate, reason string) (free map[string][]persistence.Claim) {
+	free = map[string][]persistence.Claim{}
 	for _, c := range cs {
 		if !c.a.releaseIfIdle() {
 			continue
@@ -197,7 +222,7 @@ func (r *Registry) letGoIdle(cs []candidate, reason string) error {
 			free[session] = append(free[session], claim)
 		}
 	}
-	return r.freeAll(r.ctx, free)
+	return free
 }
 
 // sweepLoop lets go of actors that were not used for IdleTimeout.
@@ -225,7 +250,7 @@ func (r *Registry) sweep(now time.Time) {
 	if len(old) == 0 {
 		return
 	}
-	if err := r.letGoIdle(old, stopIdle); err != nil {
+	if err := r.freeAll(r.ctx, r.forgetIdle(old, stopIdle)); err != nil {
 		r.log.Warn("claims of idle actors not released", "error", err)
 	}
 }

@@ -28,6 +28,14 @@ type snapshot struct {
 	// silent: a change of epoch or members is on its way to the database, which
 	// is to be asked instead.
 	silent bool
+	// void: nothing is known but the claim, which is to be given back one day or
+	// claimed anew. A void snapshot is silent.
+	void bool
+}
+
+// without returns the void snapshot of s's claim.
+func (s *snapshot) without() *snapshot {
+	return &snapshot{fence: s.fence, session: s.session, silent: true, void: true}
 }
 
 // trusted is the check of rule 11. The caller has loaded the snapshot before:

@@ -2,7 +2,9 @@ package actor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"catbird/conversation"
 	"catbird/persistence"
@@ -27,38 +29,85 @@ type freeAsk struct {
 }
 
 func (r *Registry) initStore() {
+	// A fault comes again if it is the conversation's own; what is repeated does
+	// no harm.
+	fault := func(err error) bool { return isPanic(err) || certain(err) }
 	r.claims = batcher[claimAsk, persistence.Claimed]{
-		do: safely(r.doClaims), weigh: one[claimAsk], maxRows: claimBatch, maxSize: claimBatch, workers: 2,
+		do: safely(r, r.doClaims), weigh: one[claimAsk], maxRows: claimBatch, maxSize: claimBatch, workers: 2, alone: fault,
 	}
 	r.lookups = batcher[lookupAsk, []*conversation.Earlier]{
-		do:    safely(r.doLookups),
-		weigh: func(q lookupAsk) (int, int) { return len(q.refs), 0 }, maxRows: lookupBatch, maxSize: 1, workers: 2,
+		do: safely(r, r.doLookups), weigh: func(q lookupAsk) (int, int) { return len(q.refs), 0 },
+		maxRows: lookupBatch, maxSize: 1, workers: 2, alone: fault,
 	}
 	weigh := func(u *conversation.Unit) (int, int) { return u.Weight() }
 	r.small = batcher[*conversation.Unit, persistence.AppendOutcome]{
-		do: safely(r.doAppends), weigh: weigh, maxRows: maxRows, maxSize: maxBytes, workers: 2,
+		do: safely(r, r.doAppends), weigh: weigh, maxRows: maxRows, maxSize: maxBytes, workers: 2, alone: certain,
 	}
 	r.large = batcher[*conversation.Unit, persistence.AppendOutcome]{
-		do: safely(r.doAppends), weigh: weigh, maxRows: maxRows, maxSize: maxBytes, workers: 1,
+		do: safely(r, r.doAppends), weigh: weigh, maxRows: maxRows, maxSize: maxBytes, workers: 1, alone: certain,
 	}
 	r.frees = batcher[freeAsk, struct{}]{
-		do: safely(r.doFrees), weigh: one[freeAsk], maxRows: freeBatch, maxSize: freeBatch, workers: 1,
+		do: safely(r, r.doFrees), weigh: one[freeAsk], maxRows: freeBatch, maxSize: freeBatch, workers: 1,
+		alone: func(error) bool { return false },
 	}
 }
 
 func one[Q any](Q) (rows, size int) { return 1, 1 }
 
-// safely turns a panic below the store into an unknown outcome: the askers
-// wait, and what they asked for may have happened.
-func safely[Q, A any](do func([]Q) ([]A, error)) func([]Q) ([]A, error) {
-	return func(batch []Q) (as []A, err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("%w: the store panicked: %v", persistence.ErrOutcomeUnknown, p)
-			}
-		}()
-		return do(batch)
+// certain reports whether err is a fault of the store: nothing was stored, and
+// the reason is not that the database is out of reach.
+func certain(err error) bool {
+	for _, other := range []error{
+		persistence.ErrOutcomeUnknown, persistence.ErrUnavailable, persistence.ErrSessionOver,
+		context.Canceled, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, other) {
+			return false
+		}
 	}
+	return true
+}
+
+// panicError is a panic below the store: what was asked for may have happened.
+type panicError struct{ value any }
+
+func (e *panicError) Error() string { return fmt.Sprintf("the store panicked: %v", e.value) }
+func (*panicError) Unwrap() error   { return persistence.ErrOutcomeUnknown }
+
+func isPanic(err error) bool {
+	var p *panicError
+	return errors.As(err, &p)
+}
+
+// guarded runs do and makes an error of a panic: those who wait for the answer
+// must get one.
+func (r *Registry) guarded(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.metrics.errors.WithLabelValues("panic").Inc()
+			r.log.Error("the store panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = &panicError{p}
+		}
+	}()
+	return do()
+}
+
+func safely[Q, A any](r *Registry, do func([]Q) ([]A, error)) func([]Q) ([]A, error) {
+	return func(batch []Q) (as []A, err error) {
+		err = r.guarded(func() error {
+			as, err = do(batch)
+			if err == nil && len(as) != len(batch) {
+				panic(fmt.Sprintf("%d answers to %d questions", len(as), len(batch)))
+			}
+			return err
+		})
+		return as, err
+	}
+}
+
+// waitStore waits until nothing more is asked of the store.
+func (r *Registry) waitStore(ctx context.Context) error {
+	return errors.Join(r.claims.wait(ctx), r.lookups.wait(ctx), r.small.wait(ctx), r.large.wait(ctx), r.frees.wait(ctx))
 }
 
 func (r *Registry) bounded() (context.Context, context.CancelFunc) {
@@ -78,6 +127,9 @@ func (r *Registry) doClaims(batch []claimAsk) ([]persistence.Claimed, error) {
 		got, err := r.cfg.Store.Claim(ctx, batch[from].session, ids)
 		if err != nil {
 			return nil, err
+		}
+		if len(got) != to-from {
+			panic(fmt.Sprintf("%d answers to %d claims", len(got), to-from))
 		}
 		copy(out[from:to], got)
 		from = to

@@ -9,7 +9,6 @@ import (
 
 const (
 	firstBackoff = 100 * time.Millisecond
-	maxBackoff   = 10 * time.Second
 	// maxRestarts within restartWindow; then the conversation rests until the
 	// window has passed.
 	maxRestarts   = 5
@@ -48,7 +47,7 @@ func (s *supervisor) crashed(convo string, now time.Time) {
 		c.notBefore = c.windowStart.Add(restartWindow)
 		return
 	}
-	c.notBefore = now.Add(min(firstBackoff<<(c.count-1), maxBackoff))
+	c.notBefore = now.Add(firstBackoff << (c.count - 1))
 }
 
 // shrink makes room: what has passed goes first, then anything.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"catbird/conversation"
@@ -37,16 +38,15 @@ func (r *Registry) run(a *actor) {
 func (r *Registry) handle(a *actor, batch []*letter) (alive bool) {
 	t := &turn{r: r, a: a}
 	for _, l := range batch {
-		if l.ctx.Err() == nil && l.taken.CompareAndSwap(false, true) {
+		if l.begin() {
 			t.letters = append(t.letters, l)
-		} else if l.taken.CompareAndSwap(false, true) {
-			l.answer(conversation.Result{}, l.ctx.Err())
 		}
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			r.crashed(t, p)
-			alive = false
+			r.log.Error("Actor crashed", "convo", a.convo, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			r.metrics.errors.WithLabelValues("panic").Inc()
+			alive = t.crash()
 		}
 	}()
 	return t.run()
@@ -61,8 +61,10 @@ type turn struct {
 	// inAppend are those whose changes are on their way to the database.
 	inAppend []*letter
 	// lookAll: look up every letter's id, not only those that say so.
-	lookAll   bool
-	conflicts int
+	lookAll bool
+	// single: one change to a unit, to find the one that the database refuses.
+	single    bool
+	conflicts int // in a row
 	unknowns  int
 }
 
@@ -93,30 +95,19 @@ func (t *turn) load() (s *snapshot, justLoaded, ok bool) {
 		t.stop(stopNoStore, fmt.Errorf("%w: no session yet", persistence.ErrUnavailable))
 		return nil, false, false
 	}
-	if s := t.a.snap.Load(); s != nil && s.session == session {
+	if s := t.a.snap.Load(); s != nil && !s.void && s.session == session {
 		return s, false, true
 	}
-	t.a.snap.Store(nil)
+	t.drop()
 	if holder := t.r.takeLease(t.a.convo, session.ID()); holder != nil {
 		t.r.metrics.claims.WithLabelValues("held").Inc()
 		t.stop(stopHeld, &persistence.HeldError{Holder: *holder})
 		return nil, false, false
 	}
 	got, err := t.r.claims.ask(claimAsk{session.ID(), t.a.convo})
-	if err != nil {
-		t.r.metrics.spawnFailed(t.a)
-		t.stop(stopNoStore, notStored(err))
-		return nil, false, false
-	}
-	switch got.Outcome {
-	case persistence.ClaimGranted:
-	case persistence.ClaimHeld:
-		t.r.metrics.claims.WithLabelValues("held").Inc()
-		t.stop(stopHeld, &persistence.HeldError{Holder: got.Holder})
-		return nil, false, false
-	default:
-		t.r.metrics.claims.WithLabelValues("not_found").Inc()
-		t.stop(stopNotFound, conversation.Refuse(conversation.ConvoNotFound, "there is no such conversation"))
+	if err != nil || got.Outcome != persistence.ClaimGranted {
+		t.r.cfg.Lease.Freed(session.ID(), []string{t.a.convo})
+		t.notLoaded(got, err)
 		return nil, false, false
 	}
 	t.r.metrics.claims.WithLabelValues("granted").Inc()
@@ -131,6 +122,39 @@ func (t *turn) load() (s *snapshot, justLoaded, ok bool) {
 		t.r.folds.mark(t.a.convo)
 	}
 	return s, true, true
+}
+
+// notLoaded ends an actor whose claim was not granted.
+func (t *turn) notLoaded(got persistence.Claimed, err error) {
+	switch {
+	case errors.Is(err, persistence.ErrSessionOver): // the keeper is about to notice and to begin another
+		t.stop(stopSession, ErrMoving)
+	case err != nil:
+		t.r.metrics.spawnFailed(t.a)
+		t.storeFailed(err)
+	case got.Outcome == persistence.ClaimHeld:
+		t.r.metrics.claims.WithLabelValues("held").Inc()
+		t.stop(stopHeld, &persistence.HeldError{Holder: got.Holder})
+	default:
+		t.r.metrics.claims.WithLabelValues("not_found").Inc()
+		t.stop(stopNotFound, conversation.Refuse(conversation.ConvoNotFound, "there is no such conversation"))
+	}
+}
+
+// storeFailed ends an actor that could not ask the store what it must know.
+func (t *turn) storeFailed(err error) (alive bool) {
+	if isPanic(err) {
+		t.r.log.Error("Actor crashed", "convo", t.a.convo, "error", err)
+		return t.crash()
+	}
+	return t.stop(stopNoStore, notStored(err))
+}
+
+// drop forgets what is known of the conversation, but for the claim.
+func (t *turn) drop() {
+	if s := t.a.snap.Load(); s != nil && !s.void {
+		t.a.snap.Store(s.without())
+	}
 }
 
 // takeLease returns who else holds the conversation by its lease. That nobody
@@ -149,7 +173,7 @@ func (r *Registry) takeLease(convo, session string) *persistence.Holder {
 // notStored makes an error of loading or looking up, which changes nothing
 // that a client asked for, into one that says so.
 func notStored(err error) error {
-	if errors.Is(err, persistence.ErrUnavailable) {
+	if errors.Is(err, persistence.ErrUnavailable) && !errors.Is(err, persistence.ErrOutcomeUnknown) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", persistence.ErrUnavailable, withoutUnknown{err})
@@ -176,15 +200,11 @@ type verdict struct {
 func (t *turn) round(snap *snapshot, justLoaded bool) (alive bool) {
 	earlier, err := t.lookUp()
 	if err != nil {
-		return t.stop(stopNoStore, notStored(err))
+		return t.storeFailed(err)
 	}
-	d := decide(t.r.cfg.Policy, snap, t.a.convo, t.letters, earlier)
+	d := decide(t.r.cfg.Policy, snap, t.a.convo, t.letters, earlier, t.single)
 	if d.unit.Empty() {
-		if !justLoaded && !snap.trusted() {
-			t.a.snap.Store(nil)
-			return true // load and decide again
-		}
-		t.settle(d)
+		t.settleOn(snap, justLoaded, d)
 		return true
 	}
 	if d.unit.Alters() {
@@ -198,14 +218,26 @@ func (t *turn) round(snap *snapshot, justLoaded bool) (alive bool) {
 	if err != nil {
 		return t.appendFailed(snap, d, err)
 	}
-	return t.appended(snap, d, outcome)
+	return t.appended(snap, justLoaded, d, outcome)
 }
 
-func (t *turn) appended(snap *snapshot, d decision, outcome persistence.AppendOutcome) (alive bool) {
+// settleOn answers what nothing was stored for, if what it was decided on may be
+// believed. Otherwise the letters stay, to be decided again on what is loaded
+// then (rules 11 and 13).
+func (t *turn) settleOn(snap *snapshot, justLoaded bool, d decision) {
+	if justLoaded || snap.trusted() {
+		t.settle(d)
+		return
+	}
+	t.drop()
+}
+
+func (t *turn) appended(snap *snapshot, justLoaded bool, d decision, outcome persistence.AppendOutcome) (alive bool) {
 	t.r.metrics.appends.WithLabelValues(appendLabel(outcome)).Inc()
 	switch outcome {
 	case persistence.Appended:
 		t.a.snap.Store(&snapshot{state: d.state, fence: snap.fence, session: snap.session})
+		t.conflicts = 0
 		t.r.metrics.batch.Observe(float64(len(d.unit.IDs)))
 		if !d.unit.LastMessage.IsZero() {
 			t.r.folds.mark(t.a.convo)
@@ -219,22 +251,39 @@ func (t *turn) appended(snap *snapshot, d decision, outcome persistence.AppendOu
 				d.verdicts[i].err = conversation.Refuse(conversation.KeyPackageNotFound, "a key package that is named is used up, expired or not that member's")
 			}
 		}
-		t.settle(d)
+		t.settleOn(snap, justLoaded, d)
 		return true
 	case persistence.Conflict:
-		t.a.snap.Store(nil)
+		t.drop()
 		t.lookAll = true
 		t.conflicts++
 		if t.conflicts > maxConflicts {
 			t.r.metrics.errors.WithLabelValues("conflict").Inc()
-			return t.stop(stopHeld, conversation.Refuse(conversation.Unavailable, "the conversation was changed by another server at the same time"))
+			return t.stop(stopConflict, conversation.Refuse(conversation.Unavailable, "the conversation was changed by another server at the same time"))
 		}
 		return true
 	default: // Failed: the database refused this unit alone
-		t.a.snap.Store(nil)
+		t.drop()
 		t.r.metrics.errors.WithLabelValues("append_failed").Inc()
-		t.failFirst(len(d.verdicts), conversation.Refuse(conversation.InternalServerError, "the change could not be stored"))
+		t.isolate(d)
 		return true
+	}
+}
+
+// isolate finds the change that the database refuses: those of a unit that was
+// refused are stored one by one, and one that is refused alone fails.
+func (t *turn) isolate(d decision) {
+	if len(d.unit.IDs) > 1 {
+		t.single = true
+		return
+	}
+	for i, v := range d.verdicts {
+		if v.err == nil && v.result.ID == d.unit.IDs[0] {
+			l := t.letters[i]
+			l.answer(conversation.Result{}, l.doubt(conversation.Refuse(conversation.InternalServerError, "the change could not be stored")))
+			t.letters = slices.Delete(t.letters, i, i+1)
+			return
+		}
 	}
 }
 
@@ -246,13 +295,13 @@ func (t *turn) appendFailed(snap *snapshot, d decision, err error) (alive bool) 
 		return true
 	}
 	t.r.metrics.errors.WithLabelValues("outcome_unknown").Inc()
-	t.a.snap.Store(nil) // rule 10
+	t.drop() // rule 10
 	for i := range d.verdicts {
 		t.letters[i].unknown = true
 	}
 	t.unknowns++
 	if t.unknowns > maxUnknowns {
-		return t.stop(stopNoStore, notStored(err))
+		return t.storeFailed(err)
 	}
 	t.r.log.Warn("outcome of an append unknown: claiming anew", "convo", t.a.convo, "error", err)
 	return true
@@ -327,14 +376,12 @@ func (t *turn) lookUp() ([]*conversation.Earlier, error) {
 	return earlier, nil
 }
 
-// crashed ends an actor whose goroutine panicked.
-func (r *Registry) crashed(t *turn, p any) {
-	r.metrics.errors.WithLabelValues("panic").Inc()
-	r.log.Error("Actor crashed", "convo", t.a.convo, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-	r.guard.crashed(t.a.convo, time.Now())
+// crash ends an actor whose state is in doubt, and holds the next one back for a
+// while. It returns false.
+func (t *turn) crash() (alive bool) {
+	t.r.guard.crashed(t.a.convo, time.Now())
 	for _, l := range t.inAppend {
 		l.unknown = true
 	}
-	retry := conversation.Refuse(conversation.Unavailable, "the conversation is being loaded anew; try again")
-	t.stop(stopCrashed, retry)
+	return t.stop(stopCrashed, conversation.Refuse(conversation.Unavailable, "the conversation is being loaded anew; try again"))
 }
