@@ -44,6 +44,7 @@ type dispatch struct {
 	wanted string
 	// bounces counts how often one node pointed to another.
 	bounces int
+	noted   noted
 }
 
 func (d *dispatch) run(ctx context.Context) (conversation.Result, error) {
@@ -73,18 +74,31 @@ func (d *dispatch) attempt(ctx context.Context) (conversation.Result, error) {
 			return d.remote(ctx, owner, false)
 		}
 	}
-	return s.local(ctx, &d.r)
+	return s.local(ctx, &d.r, &d.noted)
 }
 
+// noted says which paths a request was logged and counted for: however often it
+// is tried, once each.
+type noted struct{ direct, actors bool }
+
 // local runs r on this node, once: through the actor, or directly.
-func (s *Service) local(ctx context.Context, r *conversation.Request) (conversation.Result, error) {
+func (s *Service) local(ctx context.Context, r *conversation.Request, n *noted) (conversation.Result, error) {
 	// A node that leaves loads nothing more: what nobody holds it serves
 	// directly.
 	if s.keeps(r.Convo) && (!s.cfg.Cluster.Leaving() || s.cfg.Actors.Has(r.Convo)) {
-		s.note(r.Command.Op(), r.Convo, true)
-		return s.throughActor(ctx, r)
+		if !n.actors {
+			n.actors = true
+			s.note(r.Command.Op(), r.Convo, true)
+		}
+		res, err := s.throughActor(ctx, r)
+		if !errors.Is(err, actor.ErrClosed) {
+			return res, err
+		}
 	}
-	s.note(r.Command.Op(), r.Convo, false)
+	if !n.direct {
+		n.direct = true
+		s.note(r.Command.Op(), r.Convo, false)
+	}
 	own := s.cfg.Session()
 	env := conversation.Env{Now: time.Now().UTC().Truncate(time.Microsecond), Policy: s.cfg.Policy}
 	res, err := s.cfg.Store.Direct(ctx, own, r, env)
@@ -147,6 +161,8 @@ func (d *dispatch) remote(ctx context.Context, h persistence.Holder, named bool)
 	switch {
 	case errors.Is(err, peer.ErrLost):
 		return conversation.Result{}, errors.Join(persistence.ErrOutcomeUnknown, err)
+	case errors.Is(err, peer.ErrBusy): // not out of reach: its conversations stay where they are
+		return conversation.Result{}, conversation.Refuse(conversation.Overloaded, "the node that serves this conversation has too much waiting")
 	case err != nil:
 		return conversation.Result{}, &unreachable{h, named, err}
 	}
@@ -176,10 +192,13 @@ func (d *dispatch) judge(ctx context.Context, err error) (again, wait bool, tell
 	}
 	var held *persistence.HeldError
 	isHeld := errors.As(err, &held)
+	// The registry stops: it is about to give back the claim that stood in the
+	// way of the direct path.
+	isMoving := errors.Is(err, actor.ErrMoving) || errors.Is(err, actor.ErrClosed)
 	if errors.Is(err, persistence.ErrOutcomeUnknown) {
 		d.unknown, d.r.Retry = true, true
 		d.s.metrics.unknown.Inc()
-		if ctx.Err() != nil || (d.unknowns >= unknownRetries && !isHeld) {
+		if ctx.Err() != nil || (d.unknowns >= unknownRetries && !isHeld && !isMoving) {
 			return false, false, outcomeUnknown()
 		}
 		d.unknowns++
@@ -194,13 +213,11 @@ func (d *dispatch) judge(ctx context.Context, err error) (again, wait bool, tell
 		return true, d.denied(denied), nil
 	case errors.As(err, &deaf):
 		return true, d.notReached(deaf), nil
-	case errors.Is(err, actor.ErrMoving):
+	case isMoving:
 		d.moving = true
 		return true, true, nil
 	case errors.Is(err, persistence.ErrOutcomeUnknown):
 		return true, true, nil
-	case errors.Is(err, actor.ErrClosed):
-		return false, false, d.doubt(conversation.Refuse(conversation.Draining, "this server is stopping"))
 	case errors.Is(err, persistence.ErrUnavailable):
 		d.s.log.Warn("database unavailable", "error", err)
 		return false, false, d.doubt(conversation.Refuse(conversation.Unavailable, "the database cannot be reached"))

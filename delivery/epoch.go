@@ -36,7 +36,7 @@ func (s *Service) Epoch(ctx context.Context, convo, caller string) (int64, error
 // epochHere loads the conversation, if this node may, and answers from memory,
 // or from the database where memory cannot tell.
 func (s *Service) epochHere(ctx context.Context, convo, caller string) (int64, error) {
-	if !s.cfg.Cluster.Leaving() && s.cfg.Actors.Load(ctx, convo) == nil {
+	if s.keeps(convo) && !s.cfg.Cluster.Leaving() && s.cfg.Actors.Load(ctx, convo) == nil {
 		if epoch, member, ok := s.cfg.Actors.Epoch(convo, caller); ok {
 			return told(epoch, member)
 		}

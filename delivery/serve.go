@@ -31,7 +31,7 @@ func (s *Service) serve(ctx context.Context, q peer.Question) peer.Answer {
 		return s.answer(ctx, conversation.Result{}, epoch, err)
 	}
 	r := *q.Change
-	res, err := s.local(ctx, &r)
+	res, err := s.local(ctx, &r, &noted{})
 	return s.answer(ctx, res, 0, err)
 }
 

@@ -91,9 +91,11 @@ func (s *Service) Keeps(convo string) bool { return s.keeps(convo) }
 // Let takes what others want of this node (rule 18): it lets go of those
 // conversations and serves them directly for a minute.
 func (s *Service) Let(ctx context.Context, convos []string) {
-	for _, convo := range convos {
+	for _, convo := range convos { // all at once: letting go of one may take a while
 		s.apart.add(convo)
 		s.metrics.wants.WithLabelValues("granted").Inc()
+	}
+	for _, convo := range convos {
 		s.log.Info("another server wants a conversation: letting go of it", "convo", convo)
 		if err := s.cfg.Actors.Release(ctx, convo); err != nil {
 			s.log.Warn("conversation not let go of", "convo", convo, "error", err)
