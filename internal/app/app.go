@@ -126,7 +126,7 @@ func (a *App) Start(ctx context.Context) error {
 	a.log.Info("node started", "version", a.version, "node", a.cfg.Cluster.NodeName,
 		"clients", a.Addr(), "internal", a.InternalAddr(), "embedded", a.cfg.Embedded(),
 		"actor_system", bool(a.cfg.Actors.Enable), "rollout_percent", a.cfg.Actors.RolloutPercent)
-	if a.cfg.Cluster.Secret == "" {
+	if a.cfg.Cluster.Secret == "" && !loopback(a.cfg.Server.InternalHost) {
 		a.log.Warn("the operator API on the internal port asks nobody for a secret: set CLUSTER_SECRET or keep the port closed")
 	}
 	return nil
@@ -233,6 +233,12 @@ func (a *App) Ready() <-chan struct{} { return a.ready }
 
 // State returns where the node is in its life.
 func (a *App) State() State { return State(a.state.Load()) }
+
+// loopback reports whether only this machine reaches host.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}
 
 func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
 	done := make(chan struct{})
