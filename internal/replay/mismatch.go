@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 )
 
@@ -19,9 +20,10 @@ type Mismatch struct {
 	Want   string
 }
 
-// Error says what differs.
+// Error says what differs. It leaves the group to whoever wraps it: [Run] names
+// the group once, before all that differs in it.
 func (m *Mismatch) Error() string {
-	return fmt.Sprintf("group %s, %s, %s: %s is %s, want %s", m.Group, m.Person, m.Where, m.Field, m.Got, m.Want)
+	return fmt.Sprintf("%s, %s: %s is %s, want %s", m.Person, m.Where, m.Field, m.Got, m.Want)
 }
 
 // maxMismatches bounds what one error tells.
@@ -52,8 +54,8 @@ func same[T comparable](c *checker, field string, got, want T) {
 }
 
 func show(v any) string {
-	if s, ok := v.(string); ok {
-		return fmt.Sprintf("%q", s)
+	if reflect.ValueOf(v).Kind() == reflect.String {
+		return fmt.Sprintf("%q", v)
 	}
 	return fmt.Sprint(v)
 }
