@@ -67,8 +67,8 @@ func advance(c *conn, u *conversation.Unit, no int64) error {
 	_, err := c.exec(`
 		UPDATE conversations SET current_epoch = ?2, catbird_seq = ?3, catbird_mls = ?4, updated_at = ?5,
 			catbird_last_message_at = coalesce(?6, catbird_last_message_at),
-			catbird_active_at = coalesce(?7, catbird_active_at),
-			catbird_active_no = coalesce(?8, catbird_active_no),
+			catbird_last_activity = coalesce(?7, catbird_last_activity),
+			catbird_last_no = coalesce(?8, catbird_last_no),
 			catbird_folded_seq = CASE WHEN ?9 AND catbird_folded_seq = ?10 THEN ?3 ELSE catbird_folded_seq END
 		WHERE id = ?1`,
 		u.Convo, u.Epoch, u.Seq, u.MLS, micros(u.At), microsOrNull(u.LastMessage), activeAt, activeNo,
@@ -120,7 +120,7 @@ func insertWelcome(c *conn, convo string, w *conversation.Welcome) error {
 func keyPackagesFree(c *conn, refs []conversation.KeyPackageRef) (bool, error) {
 	for _, r := range refs {
 		var one int
-		found, err := c.row(`SELECT 1 FROM key_packages WHERE did = ?1 AND key_package_hash = ?2 AND consumed = 0 AND expires_at > ?3`,
+		found, err := c.row(`SELECT 1 FROM catbird_key_packages WHERE did = ?1 AND key_package_hash = ?2 AND consumed = 0 AND expires_at > ?3`,
 			r.DID, hex.EncodeToString(r.Hash), micros(time.Now())).found(&one)
 		if err != nil || !found {
 			return false, err
@@ -131,7 +131,7 @@ func keyPackagesFree(c *conn, refs []conversation.KeyPackageRef) (bool, error) {
 
 func consumeKeyPackages(c *conn, refs []conversation.KeyPackageRef) error {
 	for _, r := range refs {
-		_, err := c.exec(`UPDATE key_packages SET consumed = 1, consumed_at = ?3 WHERE did = ?1 AND key_package_hash = ?2`,
+		_, err := c.exec(`UPDATE catbird_key_packages SET consumed = 1, consumed_at = ?3 WHERE did = ?1 AND key_package_hash = ?2`,
 			r.DID, hex.EncodeToString(r.Hash), micros(time.Now()))
 		if err != nil {
 			return err
@@ -142,9 +142,9 @@ func consumeKeyPackages(c *conn, refs []conversation.KeyPackageRef) error {
 
 func insertRecord(c *conn, convo string, r *conversation.Record) error {
 	_, err := c.exec(`
-		INSERT INTO catbird_requests (id, convo_id, caller_did, endpoint, idempotency_key, digest, epoch, seq, at, response, created_at)
+		INSERT INTO catbird_requests (id, convo_id, caller, endpoint, key, digest, epoch, seq, at, response, created_at)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`,
-		r.ID, convo, r.Caller, string(r.Endpoint), r.Key, r.Digest, r.Result.Epoch, r.Result.Seq, micros(r.Result.At), r.Response,
+		r.ID, convo, r.Caller, string(r.Endpoint), textOrNull(r.Key), r.Digest, r.Result.Epoch, r.Result.Seq, micros(r.Result.At), r.Response,
 		micros(time.Now()))
 	return err
 }

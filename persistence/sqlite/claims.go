@@ -24,7 +24,7 @@ func load(c *conn, convo string) (l loaded, found bool, err error) {
 		SELECT c.current_epoch, c.catbird_seq,
 			max(c.catbird_seq, coalesce((SELECT max(seq) FROM messages WHERE convo_id = c.id), 0)),
 			c.catbird_mls, c.creator_did, c.catbird_fence, c.catbird_folded_seq, s.id, s.node, s.address
-		FROM conversations c LEFT JOIN catbird_sessions s ON s.id = c.catbird_session AND s.ended = 0
+		FROM conversations c LEFT JOIN catbird_sessions s ON s.id = c.catbird_claim AND s.ended = 0
 		WHERE c.id = ?1`, convo).
 		found(&l.state.Epoch, &l.rowSeq, &l.state.Seq, &l.state.MLS, &l.state.Creator, &l.fence, &l.folded, &session, &node, &address)
 	if session.Valid {
@@ -85,7 +85,7 @@ func claim(c *conn, session, convo string) (persistence.Claimed, error) {
 		out.Outcome, out.Holder = persistence.ClaimHeld, l.holder
 		return out, nil
 	}
-	_, err = c.exec(`UPDATE conversations SET catbird_session = ?2, catbird_fence = catbird_fence + 1, catbird_seq = ?3 WHERE id = ?1`,
+	_, err = c.exec(`UPDATE conversations SET catbird_claim = ?2, catbird_fence = catbird_fence + 1, catbird_seq = ?3 WHERE id = ?1`,
 		convo, session, l.state.Seq)
 	if err != nil {
 		return out, err
@@ -105,7 +105,7 @@ func (s *Store) Release(ctx context.Context, session string, claims []persistenc
 	}
 	return s.write(ctx, "release", func(c *conn) error {
 		for _, cl := range claims {
-			_, err := c.exec(`UPDATE conversations SET catbird_session = NULL WHERE id = ?1 AND catbird_session = ?2 AND catbird_fence = ?3`,
+			_, err := c.exec(`UPDATE conversations SET catbird_claim = NULL WHERE id = ?1 AND catbird_claim = ?2 AND catbird_fence = ?3`,
 				cl.Convo, session, cl.Fence)
 			if err != nil {
 				return err

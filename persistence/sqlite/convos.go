@@ -85,7 +85,7 @@ func listConvos(c *conn, q persistence.ConvosQuery, after cursor) ([]cursor, err
 		out = append(out, cur)
 		return err
 	}, `WITH mine AS MATERIALIZED (
-			SELECT c.id, CASE WHEN c.catbird_active_no <= ?2 THEN c.catbird_active_at ELSE coalesce(
+			SELECT c.id, CASE WHEN c.catbird_last_no <= ?2 THEN c.catbird_last_activity ELSE coalesce(
 				(SELECT t.created_at FROM messages t WHERE t.convo_id = c.id AND t.catbird_no <= ?2 ORDER BY t.seq DESC LIMIT 1),
 				c.created_at) END AS active
 			FROM members m JOIN conversations c ON c.id = m.convo_id

@@ -51,7 +51,7 @@ func insertConvo(c *conn, r persistence.CreateRequest) error {
 	at, n := micros(r.Unit.At), r.Creation
 	_, err := c.exec(`
 		INSERT INTO conversations (id, creator_did, created_at, updated_at, group_id, catbird_cipher_suite, catbird_name,
-			catbird_description, catbird_active_at)
+			catbird_description, catbird_last_activity)
 		VALUES (?1, ?2, ?3, ?3, ?1, ?4, ?5, ?6, ?3)`,
 		r.Unit.Convo, n.Creator, at, n.CipherSuite, n.Name, n.Description)
 	if err != nil {

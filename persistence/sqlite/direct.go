@@ -65,7 +65,7 @@ func directUnit(c *conn, u *conversation.Unit) error {
 	if err := apply(c, u); err != nil {
 		return err
 	}
-	_, err := c.exec(`UPDATE conversations SET catbird_session = NULL, catbird_fence = catbird_fence + 1 WHERE id = ?1`, u.Convo)
+	_, err := c.exec(`UPDATE conversations SET catbird_claim = NULL, catbird_fence = catbird_fence + 1 WHERE id = ?1`, u.Convo)
 	if err != nil {
 		return err
 	}

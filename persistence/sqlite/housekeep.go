@@ -32,12 +32,12 @@ func (s *Store) Housekeep(ctx context.Context, r persistence.Retention, batch in
 	}{
 		// Counted first: messages are not deleted before that.
 		{"fold what was left uncounted", &out.Folded, func(c *conn) (int64, error) { return foldLeft(c, batch) }},
-		{"delete expired messages", &out.Messages, func(c *conn) (int64, error) { return purge(c, expiredMessages, micros(now), batch) }},
+		{"delete expired messages", &out.Messages, func(c *conn) (int64, error) { return trim(c, expiredMessages, micros(now), batch) }},
 		{"delete old commits", &out.Commits, func(c *conn) (int64, error) {
 			if r.Commits == 0 {
 				return 0, nil
 			}
-			return purge(c, oldCommits, before(r.Commits), batch)
+			return trim(c, oldCommits, before(r.Commits), batch)
 		}},
 		{"delete key packages", &out.KeyPackages, deleting(deleteKeyPackages, micros(now), before(r.Requests), batch)},
 		{"delete welcomes", &out.Welcomes, deleting(deleteWelcomes, before(r.Welcomes), batch)},
@@ -67,18 +67,18 @@ const (
 	oldCommits = `DELETE FROM messages WHERE catbird_no IN (
 			SELECT catbird_no FROM messages WHERE created_at <= ?1 AND message_type = 'commit' ORDER BY created_at LIMIT ?2)
 		RETURNING convo_id, coalesce(seq, 0)`
-	deleteKeyPackages = `DELETE FROM key_packages WHERE id IN (
-			SELECT id FROM key_packages WHERE expires_at <= ?1
-			UNION SELECT id FROM key_packages WHERE consumed <> 0 AND consumed_at <= ?2 LIMIT ?3)`
+	deleteKeyPackages = `DELETE FROM catbird_key_packages WHERE id IN (
+			SELECT id FROM catbird_key_packages WHERE expires_at <= ?1
+			UNION SELECT id FROM catbird_key_packages WHERE consumed <> 0 AND consumed_at <= ?2 LIMIT ?3)`
 	deleteWelcomes = `DELETE FROM welcome_messages WHERE id IN (
 			SELECT id FROM welcome_messages WHERE consumed <> 0 AND consumed_at <= ?1 LIMIT ?2)`
 	deleteRequests = `DELETE FROM catbird_requests WHERE id IN (
 			SELECT id FROM catbird_requests WHERE created_at <= ?1 ORDER BY created_at LIMIT ?2)`
 	deleteSessions = `DELETE FROM catbird_sessions WHERE id IN (
 			SELECT id FROM catbird_sessions WHERE ended = 1 AND ended_at <= ?1 LIMIT ?2)`
-	deleteWants = `DELETE FROM catbird_wants WHERE (session_id, convo_id) IN (
-			SELECT w.session_id, w.convo_id FROM catbird_wants w
-			WHERE NOT EXISTS (SELECT 1 FROM catbird_sessions s WHERE s.id = w.session_id AND s.ended = 0) LIMIT ?1)`
+	deleteWants = `DELETE FROM catbird_wants WHERE (session, convo_id) IN (
+			SELECT w.session, w.convo_id FROM catbird_wants w
+			WHERE NOT EXISTS (SELECT 1 FROM catbird_sessions s WHERE s.id = w.session AND s.ended = 0) LIMIT ?1)`
 )
 
 func deleting(text string, args ...any) func(*conn) (int64, error) {
@@ -95,7 +95,7 @@ func foldLeft(c *conn, batch int) (int64, error) {
 		convos = append(convos, convo)
 		return err
 	}, `SELECT c.id FROM conversations c WHERE c.catbird_folded_seq < c.catbird_seq
-			AND NOT EXISTS (SELECT 1 FROM catbird_sessions s WHERE s.id = c.catbird_session AND s.ended = 0)
+			AND NOT EXISTS (SELECT 1 FROM catbird_sessions s WHERE s.id = c.catbird_claim AND s.ended = 0)
 		LIMIT ?1`, batch)
 	if err != nil {
 		return 0, err
@@ -108,24 +108,24 @@ func foldLeft(c *conn, batch int) (int64, error) {
 	return int64(len(convos)), nil
 }
 
-// purge deletes rows of logs and notes in each conversation up to where that
+// trim deletes rows of logs and notes in each conversation up to where that
 // was done: gaps up to there are no fault.
-func purge(c *conn, text string, until int64, batch int) (int64, error) {
-	purged := map[string]int64{}
+func trim(c *conn, text string, until int64, batch int) (int64, error) {
+	trimmed := map[string]int64{}
 	n := int64(0)
 	err := c.each(func(rows *sql.Rows) error {
 		var convo string
 		var seq int64
 		err := rows.Scan(&convo, &seq)
-		purged[convo] = max(purged[convo], seq)
+		trimmed[convo] = max(trimmed[convo], seq)
 		n++
 		return err
 	}, text, until, batch)
 	if err != nil {
 		return 0, err
 	}
-	for convo, seq := range purged {
-		_, err := c.exec(`UPDATE conversations SET catbird_purged_seq = max(catbird_purged_seq, ?2) WHERE id = ?1`, convo, seq)
+	for convo, seq := range trimmed {
+		_, err := c.exec(`UPDATE conversations SET catbird_trimmed_seq = max(catbird_trimmed_seq, ?2) WHERE id = ?1`, convo, seq)
 		if err != nil {
 			return 0, err
 		}

@@ -107,25 +107,25 @@ func (r *integrityRange) missingEpochs(c *conn, out *persistence.Integrity) erro
 func (r *integrityRange) sequenceGaps(c *conn, out *persistence.Integrity) error {
 	return c.each(func(rows *sql.Rows) error {
 		var e persistence.Example
-		var seq, before, purged int64
-		err := rows.Scan(&e.Convo, &seq, &before, &purged)
+		var seq, before, trimmed int64
+		err := rows.Scan(&e.Convo, &seq, &before, &trimmed)
 		if seq == before {
 			e.Seq, e.Detail = &seq, fmt.Sprintf("seq %d is there more than once", seq)
 			found(&out.SequenceGaps, 1, e)
 			return err
 		}
-		first := max(before, purged) + 1
+		first := max(before, trimmed) + 1
 		e.Seq, e.Detail = &first, fmt.Sprintf("nothing between seq %d and %d", before, seq)
 		found(&out.SequenceGaps, seq-first, e)
 		return err
-	}, `SELECT s.convo_id, s.seq, s.before, c.catbird_purged_seq FROM (
+	}, `SELECT s.convo_id, s.seq, s.before, c.catbird_trimmed_seq FROM (
 			SELECT convo_id, seq, created_at, lag(seq) OVER log AS before,
 				min(CASE WHEN message_type = 'app' THEN seq END) OVER log AS first_app
 			FROM messages WHERE convo_id > ?1 AND convo_id <= ?2 AND seq > 0
 			WINDOW log AS (PARTITION BY convo_id ORDER BY seq)) s
 		JOIN conversations c ON c.id = s.convo_id
 		WHERE s.created_at >= ?3 AND (s.seq = s.before OR
-			(s.first_app <= s.before AND s.seq > s.before + 1 AND s.seq > c.catbird_purged_seq + 1))
+			(s.first_app <= s.before AND s.seq > s.before + 1 AND s.seq > c.catbird_trimmed_seq + 1))
 		ORDER BY s.convo_id, s.seq`, r.after, r.to, r.since)
 }
 
@@ -148,21 +148,21 @@ func (r *integrityRange) rowsWithoutSeq(c *conn, out *persistence.Integrity) err
 func (r *integrityRange) mismatches(c *conn, out *persistence.Integrity) error {
 	return c.each(func(rows *sql.Rows) error {
 		var convo string
-		var epoch, seq, purged int64
+		var epoch, seq, trimmed int64
 		var logEpoch, logSeq, firstApp sql.NullInt64
-		if err := rows.Scan(&convo, &epoch, &seq, &purged, &logEpoch, &logSeq, &firstApp); err != nil {
+		if err := rows.Scan(&convo, &epoch, &seq, &trimmed, &logEpoch, &logSeq, &firstApp); err != nil {
 			return err
 		}
 		if logEpoch.Valid && logEpoch.Int64 != epoch {
 			found(&out.EpochMismatches, 1, persistence.Example{Convo: convo, Epoch: &epoch,
 				Detail: fmt.Sprintf("the conversation is at epoch %d, its log at %d", epoch, logEpoch.Int64)})
 		}
-		if logSeq.Int64 > seq || (firstApp.Valid && logSeq.Int64 < seq && purged < seq) {
+		if logSeq.Int64 > seq || (firstApp.Valid && logSeq.Int64 < seq && trimmed < seq) {
 			found(&out.EpochMismatches, 1, persistence.Example{Convo: convo, Seq: &seq,
 				Detail: fmt.Sprintf("the conversation is at seq %d, its log at %d", seq, logSeq.Int64)})
 		}
 		return nil
-	}, `SELECT c.id, c.current_epoch, c.catbird_seq, c.catbird_purged_seq, max(m.epoch) FILTER (WHERE m.message_type = 'commit'),
+	}, `SELECT c.id, c.current_epoch, c.catbird_seq, c.catbird_trimmed_seq, max(m.epoch) FILTER (WHERE m.message_type = 'commit'),
 			max(m.seq), min(m.seq) FILTER (WHERE m.message_type = 'app')
 		FROM conversations c LEFT JOIN messages m ON m.convo_id = c.id
 		WHERE c.id > ?1 AND c.id <= ?2 GROUP BY c.id

@@ -37,8 +37,8 @@ func publish(c *conn, k persistence.KeyPackage, limit int) error {
 	var there bool
 	var free int
 	err := c.row(`
-		SELECT EXISTS (SELECT 1 FROM key_packages WHERE did = ?1 AND key_package_hash = ?2),
-			(SELECT count(*) FROM key_packages WHERE did = ?1 AND cipher_suite = ?3 AND consumed = 0 AND expires_at > ?4)`,
+		SELECT EXISTS (SELECT 1 FROM catbird_key_packages WHERE did = ?1 AND key_package_hash = ?2),
+			(SELECT count(*) FROM catbird_key_packages WHERE did = ?1 AND cipher_suite = ?3 AND consumed = 0 AND expires_at > ?4)`,
 		k.DID, hash, k.CipherSuite, at).scan(&there, &free)
 	if err != nil || there {
 		return err
@@ -47,7 +47,7 @@ func publish(c *conn, k persistence.KeyPackage, limit int) error {
 		return conversation.Refuse(conversation.TooManyKeyPackages, "there are %d unused key packages of this cipher suite already", free)
 	}
 	_, err = c.exec(`
-		INSERT INTO key_packages (did, cipher_suite, key_data, key_package_hash, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)`,
+		INSERT INTO catbird_key_packages (did, cipher_suite, key_data, key_package_hash, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)`,
 		k.DID, k.CipherSuite, blob(k.Data), hash, at, micros(k.Expires))
 	return err
 }
@@ -72,7 +72,7 @@ func (s *Store) FindKeyPackages(ctx context.Context, q persistence.KeyPackagesQu
 				out = append(out, k)
 				return err
 			}, `SELECT cipher_suite, key_data, key_package_hash, expires_at FROM (
-					SELECT *, row_number() OVER (PARTITION BY cipher_suite ORDER BY id) AS place FROM key_packages
+					SELECT *, row_number() OVER (PARTITION BY cipher_suite ORDER BY id) AS place FROM catbird_key_packages
 					WHERE did = ?1 AND consumed = 0 AND expires_at > ?2 AND (?3 = '' OR cipher_suite = ?3))
 				WHERE place <= ?4 ORDER BY id`, did, at, q.CipherSuite, q.PerDID)
 			if err != nil {

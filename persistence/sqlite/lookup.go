@@ -46,7 +46,7 @@ func byKey(c *conn, convo string, ref persistence.Ref) (*conversation.Earlier, e
 	}
 	return earlier(c.row(`
 		SELECT id, epoch, seq, at, digest, response FROM catbird_requests
-		WHERE convo_id = ?1 AND caller_did = ?2 AND endpoint = ?3 AND idempotency_key = ?4 AND idempotency_key <> ''`,
+		WHERE convo_id = ?1 AND caller = ?2 AND endpoint = ?3 AND key = ?4`,
 		convo, ref.Caller, string(ref.Endpoint), ref.Key))
 }
 

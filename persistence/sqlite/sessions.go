@@ -11,8 +11,8 @@ import (
 // StartSession inserts s with counter 0.
 func (s *Store) StartSession(ctx context.Context, session persistence.Session) error {
 	return s.writeUrgent(ctx, "start session", func(c *conn) error {
-		_, err := c.exec(`INSERT INTO catbird_sessions (id, node, address, ttl_us, started_at) VALUES (?1, ?2, ?3, ?4, ?5)`,
-			session.ID, session.Node, session.Address, session.TTL.Microseconds(), micros(time.Now()))
+		_, err := c.exec(`INSERT INTO catbird_sessions (id, node, address, ttl_ms, started_at) VALUES (?1, ?2, ?3, ?4, ?5)`,
+			session.ID, session.Node, session.Address, session.TTL.Milliseconds(), micros(time.Now()))
 		return err
 	})
 }
@@ -39,10 +39,10 @@ func (s *Store) LiveSessions(ctx context.Context) ([]persistence.Session, error)
 			if err := rows.Scan(&one.ID, &one.Node, &one.Address, &ttl, &one.Counter); err != nil {
 				return err
 			}
-			one.TTL = time.Duration(ttl) * time.Microsecond
+			one.TTL = time.Duration(ttl) * time.Millisecond
 			out = append(out, one)
 			return nil
-		}, `SELECT id, node, address, ttl_us, counter FROM catbird_sessions WHERE ended = 0 ORDER BY id`)
+		}, `SELECT id, node, address, ttl_ms, counter FROM catbird_sessions WHERE ended = 0 ORDER BY id`)
 	})
 	if err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (s *Store) EndSession(ctx context.Context, id string) error {
 // wanting once.
 func (s *Store) Want(ctx context.Context, holderSession, convo string) error {
 	return s.write(ctx, "want conversation", func(c *conn) error {
-		_, err := c.exec(`INSERT INTO catbird_wants (session_id, convo_id, created_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING`,
+		_, err := c.exec(`INSERT INTO catbird_wants (session, convo_id, created_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING`,
 			holderSession, convo, micros(time.Now()))
 		return err
 	})
@@ -92,7 +92,7 @@ func (s *Store) Wanted(ctx context.Context, session string) ([]string, error) {
 			}
 			out = append(out, convo)
 			return nil
-		}, `SELECT convo_id FROM catbird_wants WHERE session_id = ?1 ORDER BY convo_id`, session)
+		}, `SELECT convo_id FROM catbird_wants WHERE session = ?1 ORDER BY convo_id`, session)
 	}
 	if err := s.query(ctx, "look for wants", list); err != nil || len(out) == 0 {
 		return nil, err
@@ -101,7 +101,7 @@ func (s *Store) Wanted(ctx context.Context, session string) ([]string, error) {
 		if err := list(c); err != nil {
 			return err
 		}
-		_, err := c.exec(`DELETE FROM catbird_wants WHERE session_id = ?1`, session)
+		_, err := c.exec(`DELETE FROM catbird_wants WHERE session = ?1`, session)
 		return err
 	})
 	if err != nil {

@@ -19,7 +19,7 @@ func (s *Store) Welcome(ctx context.Context, convo, caller string) (persistence.
 			return err
 		}
 		found, err := c.row(`
-			SELECT id, welcome_data, catbird_epoch, catbird_seq, fetched_at IS NOT NULL FROM welcome_messages
+			SELECT id, welcome_data, catbird_epoch, catbird_seq, catbird_fetched_at IS NOT NULL FROM welcome_messages
 			WHERE convo_id = ?1 AND recipient_did = ?2 AND consumed = 0 ORDER BY rowid DESC LIMIT 1`, convo, caller).
 			found(&id, &v.Data, &v.Epoch, &v.Seq, &fetched)
 		if err == nil && !found {
@@ -29,7 +29,7 @@ func (s *Store) Welcome(ctx context.Context, convo, caller string) (persistence.
 	})
 	if err == nil && !fetched {
 		err = s.write(ctx, "mark welcome fetched", func(c *conn) error {
-			_, err := c.exec(`UPDATE welcome_messages SET fetched_at = ?2 WHERE id = ?1 AND fetched_at IS NULL`, id, micros(time.Now()))
+			_, err := c.exec(`UPDATE welcome_messages SET catbird_fetched_at = ?2 WHERE id = ?1 AND catbird_fetched_at IS NULL`, id, micros(time.Now()))
 			return err
 		})
 	}
@@ -60,7 +60,7 @@ func (s *Store) ConfirmWelcome(ctx context.Context, convo, caller string, succes
 		case success:
 			_, err = c.exec(`UPDATE welcome_messages SET consumed = 1, consumed_at = ?2 WHERE id = ?1`, id, micros(time.Now()))
 		default:
-			_, err = c.exec(`UPDATE welcome_messages SET consumed = 0, consumed_at = NULL, fetched_at = NULL WHERE id = ?1`, id)
+			_, err = c.exec(`UPDATE welcome_messages SET consumed = 0, consumed_at = NULL, catbird_fetched_at = NULL WHERE id = ?1`, id)
 		}
 		return err
 	})

@@ -91,7 +91,8 @@ func Run(t *testing.T, open Open) {
 func tests() []test {
 	var all []test
 	for _, group := range [][]test{
-		appendTests, lookupTests, memberTests, claimTests, directTests,
+		appendTests, lookupTests, memberTests, claimTests, directTests, createTests, unreadTests, messagesTests,
+		convosTests, keyPackagesTests, sessionsTests, operationsTests, integrityTests,
 	} {
 		all = append(all, group...)
 	}

@@ -15,13 +15,13 @@ CREATE TABLE conversations (
     catbird_description     TEXT    NOT NULL DEFAULT '',
     catbird_seq             INTEGER NOT NULL DEFAULT 0, -- of the newest row of the log
     catbird_fence           INTEGER NOT NULL DEFAULT 0, -- rises with every claim and every direct write
-    catbird_session         TEXT,                       -- the session that claims it
+    catbird_claim           TEXT,                       -- the session that serves it from memory
     catbird_mls             INTEGER NOT NULL DEFAULT 0, -- the log holds a commit with an MLS header
-    catbird_folded_seq      INTEGER NOT NULL DEFAULT 0, -- unread counts of all members hold the log up to here
-    catbird_purged_seq      INTEGER NOT NULL DEFAULT 0, -- housekeeping has deleted rows up to here
+    catbird_folded_seq      INTEGER NOT NULL DEFAULT 0, -- up to where unread counts are in the members rows
+    catbird_trimmed_seq     INTEGER NOT NULL DEFAULT 0, -- up to where housekeeping has deleted
     catbird_last_message_at INTEGER,
-    catbird_active_at       INTEGER NOT NULL,           -- of the newest row of the log, else created_at
-    catbird_active_no       INTEGER NOT NULL DEFAULT 0  -- catbird_no of that row
+    catbird_last_activity   INTEGER NOT NULL,           -- when the newest row was made, else created_at
+    catbird_last_no         INTEGER NOT NULL DEFAULT 0  -- catbird_no of that row
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX catbird_conversations_unfolded ON conversations (id)
@@ -64,23 +64,23 @@ CREATE INDEX catbird_messages_expires ON messages (expires_at) WHERE expires_at 
 CREATE INDEX catbird_messages_commits ON messages (created_at) WHERE message_type = 'commit';
 
 CREATE TABLE welcome_messages (
-    id               TEXT PRIMARY KEY,
-    convo_id         TEXT    NOT NULL REFERENCES conversations (id),
-    recipient_did    TEXT    NOT NULL,
-    welcome_data     BLOB    NOT NULL,
-    key_package_hash BLOB,
-    created_at       INTEGER NOT NULL,
-    consumed         INTEGER NOT NULL DEFAULT 0,
-    consumed_at      INTEGER,
-    fetched_at       INTEGER,
-    catbird_epoch    INTEGER NOT NULL,
-    catbird_seq      INTEGER NOT NULL
+    id                 TEXT PRIMARY KEY,
+    convo_id           TEXT    NOT NULL REFERENCES conversations (id),
+    recipient_did      TEXT    NOT NULL,
+    welcome_data       BLOB    NOT NULL,
+    key_package_hash   BLOB,
+    created_at         INTEGER NOT NULL,
+    consumed           INTEGER NOT NULL DEFAULT 0,
+    consumed_at        INTEGER,
+    catbird_epoch      INTEGER NOT NULL, -- where the recipient's reading begins
+    catbird_seq        INTEGER NOT NULL,
+    catbird_fetched_at INTEGER
 ) STRICT;
 
 CREATE INDEX catbird_welcomes_recipient ON welcome_messages (convo_id, recipient_did);
 CREATE INDEX catbird_welcomes_consumed ON welcome_messages (consumed_at) WHERE consumed <> 0;
 
-CREATE TABLE key_packages (
+CREATE TABLE catbird_key_packages (
     id               INTEGER PRIMARY KEY AUTOINCREMENT,
     did              TEXT    NOT NULL,
     cipher_suite     TEXT    NOT NULL,
@@ -92,29 +92,29 @@ CREATE TABLE key_packages (
     consumed_at      INTEGER
 ) STRICT;
 
-CREATE UNIQUE INDEX catbird_key_packages_hash ON key_packages (did, key_package_hash);
-CREATE INDEX catbird_key_packages_free ON key_packages (did, cipher_suite, id) WHERE consumed = 0;
-CREATE INDEX catbird_key_packages_expires ON key_packages (expires_at);
-CREATE INDEX catbird_key_packages_consumed ON key_packages (consumed_at) WHERE consumed <> 0;
+CREATE UNIQUE INDEX catbird_key_packages_hash ON catbird_key_packages (did, key_package_hash);
+CREATE INDEX catbird_key_packages_free ON catbird_key_packages (did, cipher_suite, id) WHERE consumed = 0;
+CREATE INDEX catbird_key_packages_expires ON catbird_key_packages (expires_at);
+CREATE INDEX catbird_key_packages_consumed ON catbird_key_packages (consumed_at) WHERE consumed <> 0;
 
 -- What a request led to: one with an idempotency key, or one that left no row
 -- in a log.
 CREATE TABLE catbird_requests (
-    id              TEXT PRIMARY KEY,
-    convo_id        TEXT    NOT NULL, -- '' for requests that belong to no conversation
-    caller_did      TEXT    NOT NULL,
-    endpoint        TEXT    NOT NULL,
-    idempotency_key TEXT    NOT NULL, -- '' for none
-    digest          BLOB,
-    epoch           INTEGER NOT NULL,
-    seq             INTEGER NOT NULL,
-    at              INTEGER NOT NULL, -- of the change
-    response        BLOB,
-    created_at      INTEGER NOT NULL  -- by the database's clock
+    id         TEXT PRIMARY KEY,
+    convo_id   TEXT    NOT NULL, -- '' for requests that belong to no conversation
+    caller     TEXT    NOT NULL,
+    endpoint   TEXT    NOT NULL,
+    key        TEXT,             -- null for none
+    digest     BLOB,
+    epoch      INTEGER NOT NULL,
+    seq        INTEGER NOT NULL,
+    at         INTEGER NOT NULL, -- of the change
+    response   BLOB,
+    created_at INTEGER NOT NULL  -- by the database's clock
 ) STRICT;
 
-CREATE UNIQUE INDEX catbird_requests_key ON catbird_requests (convo_id, caller_did, endpoint, idempotency_key)
-    WHERE idempotency_key <> '';
+CREATE UNIQUE INDEX catbird_requests_key ON catbird_requests (convo_id, caller, endpoint, key)
+    WHERE key IS NOT NULL;
 CREATE INDEX catbird_requests_created ON catbird_requests (created_at);
 
 -- One life of a node. Nobody compares clocks: counter rises while it lives.
@@ -122,7 +122,7 @@ CREATE TABLE catbird_sessions (
     id         TEXT PRIMARY KEY,
     node       TEXT    NOT NULL,
     address    TEXT    NOT NULL,
-    ttl_us     INTEGER NOT NULL,
+    ttl_ms     INTEGER NOT NULL,
     counter    INTEGER NOT NULL DEFAULT 0,
     ended      INTEGER NOT NULL DEFAULT 0,
     started_at INTEGER NOT NULL,
@@ -133,18 +133,8 @@ CREATE INDEX catbird_sessions_ended ON catbird_sessions (ended, ended_at);
 
 -- What others want the holder's session to let go of.
 CREATE TABLE catbird_wants (
-    session_id TEXT    NOT NULL,
+    session    TEXT    NOT NULL,
     convo_id   TEXT    NOT NULL,
     created_at INTEGER NOT NULL,
-    PRIMARY KEY (session_id, convo_id)
+    PRIMARY KEY (session, convo_id)
 ) STRICT, WITHOUT ROWID;
-
--- +goose Down
-DROP TABLE catbird_wants;
-DROP TABLE catbird_sessions;
-DROP TABLE catbird_requests;
-DROP TABLE key_packages;
-DROP TABLE welcome_messages;
-DROP TABLE messages;
-DROP TABLE members;
-DROP TABLE conversations;
