@@ -274,7 +274,11 @@ func (h *hold) appendAt(e conversation.Env, requests ...*conversation.Request) *
 // do stores one command as one unit.
 func (h *hold) do(caller string, c conversation.Command) conversation.Result {
 	h.f.t.Helper()
-	u := h.append(h.f.request(h.convo, caller, c))
+	return resultOf(h.append(h.f.request(h.convo, caller, c)))
+}
+
+// resultOf is what the only change of a unit led to.
+func resultOf(u *conversation.Unit) conversation.Result {
 	return conversation.Result{ID: u.IDs[0], Epoch: u.Epoch, Seq: u.Seq, At: u.At}
 }
 

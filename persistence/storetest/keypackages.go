@@ -23,8 +23,12 @@ const otherSuite = "MLS_128_DHKEMP256_AES128GCM_SHA256_P256"
 
 func keyPackage(did, text string, expires time.Time) persistence.KeyPackage {
 	data := []byte("key package of " + did + ": " + text)
-	sum := sha256.Sum256(data)
-	return persistence.KeyPackage{DID: did, CipherSuite: cipherSuite, Data: data, Hash: sum[:], Expires: expires}
+	return persistence.KeyPackage{DID: did, CipherSuite: cipherSuite, Data: data, Hash: sum(data), Expires: expires}
+}
+
+func sum(data []byte) []byte {
+	h := sha256.Sum256(data)
+	return h[:]
 }
 
 // publish publishes a key package that lives an hour.
@@ -152,8 +156,7 @@ func keyPackagesMaxBytes(t *testing.T, f *fixture) {
 	alice, bob := f.did("alice"), f.did("bob")
 	for _, did := range []string{alice, bob} {
 		data := bytes.Repeat([]byte(did), 100)[:1000]
-		sum := sha256.Sum256(data)
-		k := persistence.KeyPackage{DID: did, CipherSuite: cipherSuite, Data: data, Hash: sum[:], Expires: now().Add(time.Hour)}
+		k := persistence.KeyPackage{DID: did, CipherSuite: cipherSuite, Data: data, Hash: sum(data), Expires: now().Add(time.Hour)}
 		f.ok(f.tryPublish(k, 1), "publish")
 	}
 	equal(f, len(f.findBy(persistence.KeyPackagesQuery{DIDs: []string{alice, bob}, MaxBytes: 2000})), 2, "just enough")

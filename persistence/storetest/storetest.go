@@ -93,6 +93,7 @@ func tests() []test {
 	for _, group := range [][]test{
 		appendTests, lookupTests, memberTests, claimTests, directTests, createTests, unreadTests, messagesTests,
 		convosTests, keyPackagesTests, sessionsTests, operationsTests, integrityTests,
+		concurrencyTests, transcriptTests, propertyTests,
 	} {
 		all = append(all, group...)
 	}
