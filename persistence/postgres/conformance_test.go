@@ -1,0 +1,44 @@
+package postgres
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"catbird/internal/testenv"
+	"catbird/persistence/storetest"
+)
+
+func TestConformance(t *testing.T) {
+	storetest.Run(t, func(t testing.TB) storetest.Harness {
+		url := testenv.Postgres(t)
+		return storetest.Harness{Store: prepare(t, url), Raw: raw{url}}
+	})
+}
+
+// raw is whoever else writes to the database: the old server, or an operator.
+type raw struct{ url string }
+
+func (r raw) exec(ctx context.Context, sql string, args ...any) error {
+	conn, err := pgx.Connect(ctx, r.url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, sql, args...)
+	return err
+}
+
+func (r raw) InsertMessage(ctx context.Context, m storetest.RawMessage) error {
+	return r.exec(ctx, `INSERT INTO messages (id, convo_id, sender_did, message_type, epoch, seq, ciphertext, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, m.ID, m.Convo, m.Sender, string(m.Kind), m.Epoch, m.Seq, m.Ciphertext, m.At)
+}
+
+func (r raw) DeleteMessage(ctx context.Context, id string) error {
+	return r.exec(ctx, `DELETE FROM messages WHERE id = $1`, id)
+}
+
+func (r raw) SetVersion(ctx context.Context, convo string, epoch, seq int64) error {
+	return r.exec(ctx, `UPDATE conversations SET current_epoch = $2, catbird_seq = $3 WHERE id = $1`, convo, epoch, seq)
+}
