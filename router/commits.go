@@ -3,13 +3,14 @@ package router
 import (
 	"catbird/conversation"
 	"catbird/persistence"
+	"catbird/router/wire"
 )
 
 type commitInput struct {
-	ConvoID        string `json:"convoId" xrpc:"required"`
-	Commit         base64 `json:"commit" xrpc:"required"`
-	IdempotencyKey string `json:"idempotencyKey"`
-	ExpectedEpoch  *int64 `json:"expectedEpoch"`
+	ConvoID        string      `json:"convoId" xrpc:"required"`
+	Commit         wire.Base64 `json:"commit" xrpc:"required"`
+	IdempotencyKey string      `json:"idempotencyKey"`
+	ExpectedEpoch  *int64      `json:"expectedEpoch"`
 }
 
 // commit appends a commit that changes no members by itself.

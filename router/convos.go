@@ -7,6 +7,7 @@ import (
 
 	"catbird/conversation"
 	"catbird/persistence"
+	"catbird/router/wire"
 )
 
 type metadataInput struct {
@@ -18,9 +19,9 @@ type createConvoInput struct {
 	GroupID          string         `json:"groupId" xrpc:"required"`
 	CipherSuite      string         `json:"cipherSuite" xrpc:"required"`
 	InitialMembers   []string       `json:"initialMembers"`
-	Welcome          base64         `json:"welcomeMessage"`
+	Welcome          wire.Base64    `json:"welcomeMessage"`
 	KeyPackageHashes []hashInput    `json:"keyPackageHashes"`
-	Commit           base64         `json:"commit"`
+	Commit           wire.Base64    `json:"commit"`
 	CurrentEpoch     int64          `json:"currentEpoch"`
 	Metadata         *metadataInput `json:"metadata"`
 	IdempotencyKey   string         `json:"idempotencyKey"`

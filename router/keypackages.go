@@ -11,10 +11,10 @@ import (
 )
 
 type publishKeyPackageInput struct {
-	KeyPackage     base64     `json:"keyPackage" xrpc:"required"`
-	CipherSuite    string     `json:"cipherSuite" xrpc:"required"`
-	Expires        *wire.Time `json:"expires"`
-	IdempotencyKey string     `json:"idempotencyKey"`
+	KeyPackage     wire.Base64 `json:"keyPackage" xrpc:"required"`
+	CipherSuite    string      `json:"cipherSuite" xrpc:"required"`
+	Expires        *wire.Time  `json:"expires"`
+	IdempotencyKey string      `json:"idempotencyKey"`
 }
 
 type publishKeyPackageOutput struct{}

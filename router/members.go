@@ -1,12 +1,15 @@
 package router
 
-import "catbird/conversation"
+import (
+	"catbird/conversation"
+	"catbird/router/wire"
+)
 
 type addMembersInput struct {
 	ConvoID          string      `json:"convoId" xrpc:"required"`
 	DIDList          []string    `json:"didList" xrpc:"required"`
-	Commit           base64      `json:"commit"`
-	Welcome          base64      `json:"welcomeMessage"`
+	Commit           wire.Base64 `json:"commit"`
+	Welcome          wire.Base64 `json:"welcomeMessage"`
 	KeyPackageHashes []hashInput `json:"keyPackageHashes"`
 	IdempotencyKey   string      `json:"idempotencyKey"`
 	ExpectedEpoch    *int64      `json:"expectedEpoch"`
@@ -21,11 +24,11 @@ func (rt *Router) addMembers(c *call, in *addMembersInput) (changed, error) {
 }
 
 type leaveConvoInput struct {
-	ConvoID        string `json:"convoId" xrpc:"required"`
-	TargetDID      string `json:"targetDid"`
-	Commit         base64 `json:"commit"`
-	IdempotencyKey string `json:"idempotencyKey"`
-	ExpectedEpoch  *int64 `json:"expectedEpoch"`
+	ConvoID        string      `json:"convoId" xrpc:"required"`
+	TargetDID      string      `json:"targetDid"`
+	Commit         wire.Base64 `json:"commit"`
+	IdempotencyKey string      `json:"idempotencyKey"`
+	ExpectedEpoch  *int64      `json:"expectedEpoch"`
 }
 
 // leaveConvo takes the caller, or another member, out of a conversation.

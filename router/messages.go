@@ -8,9 +8,6 @@ import (
 	"catbird/router/wire"
 )
 
-// base64 is an MLS object that clients send as a base64 string.
-type base64 = wire.Base64
-
 type sendMessageInput struct {
 	ConvoID        string     `json:"convoId" xrpc:"required"`
 	Ciphertext     wire.Bytes `json:"ciphertext" xrpc:"required"`

@@ -121,16 +121,17 @@ func TestLimiter(t *testing.T) {
 
 func TestLimiterHoldsBoundedBuckets(t *testing.T) {
 	t.Parallel()
-	l := NewLimiter(1, 1, newClock().Now)
-	for i := range 2 * defaultLimiterSize {
+	const size = 10 * shards
+	l := newLimiter(1, 1, size, newClock().Now)
+	for i := range 10 * size {
 		l.Take(fmt.Sprint("did:plc:", i))
 	}
 	held := 0
 	for i := range l.shards {
 		held += l.shards[i].buckets.Len()
 	}
-	if held > defaultLimiterSize {
-		t.Errorf("%d buckets held, want %d at most", held, defaultLimiterSize)
+	if held > size {
+		t.Errorf("%d buckets held, want %d at most", held, size)
 	}
 }
 

@@ -45,6 +45,10 @@ type Quota struct {
 // them at once (0: twice the rate, 1 at least). A rate of 0 or less returns nil,
 // which limits nothing. A nil clock is time.Now.
 func NewLimiter(rate float64, burst int, clock func() time.Time) *Limiter {
+	return newLimiter(rate, burst, defaultLimiterSize, clock)
+}
+
+func newLimiter(rate float64, burst, size int, clock func() time.Time) *Limiter {
 	if rate <= 0 {
 		return nil
 	}
@@ -56,7 +60,7 @@ func NewLimiter(rate float64, burst int, clock func() time.Time) *Limiter {
 	}
 	l := &Limiter{rate: rate, burst: float64(burst), clock: clock, seed: maphash.MakeSeed()}
 	for i := range l.shards {
-		l.shards[i].buckets = newLRU[string, bucket](defaultLimiterSize / shards)
+		l.shards[i].buckets = newLRU[string, bucket](size / shards)
 	}
 	return l
 }
