@@ -145,7 +145,11 @@ func TestBeforeStep(t *testing.T) {
 	var mu sync.Mutex
 	var seen []Step
 	stop := errors.New("stop here")
-	_, err := Run(t.Context(), Config{BaseURLs: []string{url}, Token: asDID, BeforeStep: func(_ context.Context, s Step) error {
+	// The beginning of the large group, with those who are in it by then.
+	other := transcripts.Large()
+	other.People, other.Steps = other.People[:4], other.Steps[:10]
+	groups := append(small(), other)
+	_, err := Run(t.Context(), Config{BaseURLs: []string{url}, Token: asDID, Groups: groups, BeforeStep: func(_ context.Context, s Step) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if s.Group == "small" {
