@@ -56,9 +56,9 @@ type MembersConfig struct {
 
 const (
 	defaultSeekEvery = 30 * time.Second
-	// updateTimeout bounds the wait for an update to be sent to the first
-	// others; it goes on being sent afterwards.
-	updateTimeout = time.Second
+	// updateTimeout bounds the library's wait for an update to be sent, which
+	// helps nobody here: it goes on being sent afterwards.
+	updateTimeout = 100 * time.Millisecond
 	leaveTimeout  = 2 * time.Second
 )
 

@@ -26,12 +26,20 @@ import (
 // partitions would move less, but make a change of the ring too slow.
 const (
 	RingPartitions = 39989
-	ringPoints     = 100 // of each member on the circle
-	ringLoad       = 1.22
 	// MaxRingMembers is how many members a ring takes. Building one from
 	// nothing takes about 6 s for 1,000 and grows with the square.
 	MaxRingMembers = 4096
 )
+
+var ringShape = shape{partitions: RingPartitions, points: 100, load: 1.22}
+
+// shape is what the library distributes by: how many partitions, how many
+// points on the circle for each member, and how many partitions a member takes
+// at most, in means.
+type shape struct {
+	partitions, points int
+	load               float64
+}
 
 // ErrTooManyMembers: a ring takes MaxRingMembers.
 var ErrTooManyMembers = errors.New("too many members for the ring")
@@ -40,6 +48,7 @@ var ErrTooManyMembers = errors.New("too many members for the ring")
 // Two nodes that see the same members have equal views.
 type RingView struct {
 	version uint64
+	modulus uint64   // the number of partitions
 	members []string // by name
 	owners  []uint16 // of each partition, an index into members; nil when empty
 	counts  []int    // of partitions, by member
@@ -57,7 +66,7 @@ func (v *RingView) Owner(convo string) (node string, ok bool) {
 // Partition returns the partition of convo, 0 to RingPartitions-1. It is the
 // same in every view.
 func (v *RingView) Partition(convo string) int {
-	return int(xxhash.Sum64String(convo) % RingPartitions)
+	return int(xxhash.Sum64String(convo) % v.modulus)
 }
 
 // Version is equal for equal views and, but for a chance of one in 2^53,
@@ -101,6 +110,7 @@ type Ring struct {
 	log     *slog.Logger
 	metrics *ringMetrics
 	node    string
+	shape   shape
 	view    atomic.Pointer[RingView]
 
 	mu  sync.Mutex
@@ -109,8 +119,15 @@ type Ring struct {
 
 // NewRing returns an empty ring.
 func NewRing(cfg RingConfig) *Ring {
-	r := &Ring{log: cfg.Logger.With("component", "cluster"), node: cfg.Node, metrics: newRingMetrics(cfg.Registerer)}
-	r.publish(&RingView{version: ringVersion(nil)})
+	return newRing(cfg, ringShape)
+}
+
+func newRing(cfg RingConfig, s shape) *Ring {
+	r := &Ring{
+		log: cfg.Logger.With("component", "cluster"), node: cfg.Node,
+		shape: s, metrics: newRingMetrics(cfg.Registerer),
+	}
+	r.publish(s.empty(nil))
 	return r
 }
 
@@ -181,14 +198,14 @@ func (r *Ring) publish(v *RingView) {
 func (r *Ring) distributeLocked(have, want []string) (*RingView, error) {
 	if len(want) == 0 {
 		r.lib = nil
-		return &RingView{version: ringVersion(nil)}, nil
+		return r.shape.empty(nil), nil
 	}
 	if r.lib != nil {
 		gone, come := without(have, want), without(want, have)
 		if !cheaperFromNothing(len(gone)+len(come), len(want)) {
 			v, err := guarded(func() (*RingView, error) {
 				changeLibrary(r.lib, gone, come)
-				return readLibrary(r.lib, want)
+				return r.shape.read(r.lib, want)
 			})
 			if err == nil {
 				return v, nil
@@ -198,8 +215,8 @@ func (r *Ring) distributeLocked(have, want []string) (*RingView, error) {
 	}
 	r.lib = nil
 	return guarded(func() (*RingView, error) {
-		lib := buildLibrary(want)
-		v, err := readLibrary(lib, want)
+		lib := r.shape.build(want)
+		v, err := r.shape.read(lib, want)
 		if err == nil {
 			r.lib = lib
 		}
@@ -207,16 +224,21 @@ func (r *Ring) distributeLocked(have, want []string) (*RingView, error) {
 	})
 }
 
-// ringVersion hashes the members, which are sorted, and the ring's shape.
-func ringVersion(members []string) uint64 {
+// version hashes the members, which are sorted, and the shape.
+func (s shape) version(members []string) uint64 {
 	h := xxhash.New()
-	_, _ = fmt.Fprintf(h, "%d/%d/%g", RingPartitions, ringPoints, ringLoad) // a hash takes everything
+	_, _ = fmt.Fprintf(h, "%d/%d/%g", s.partitions, s.points, s.load) // a hash takes everything
 	var size [binary.MaxVarintLen64]byte
 	for _, m := range members {
 		_, _ = h.Write(size[:binary.PutUvarint(size[:], uint64(len(m)))])
 		_, _ = h.WriteString(m)
 	}
 	return h.Sum64() >> 11 // what a float64 holds exactly
+}
+
+// empty returns a view of members, sorted, without owners.
+func (s shape) empty(members []string) *RingView {
+	return &RingView{version: s.version(members), modulus: uint64(s.partitions), members: members}
 }
 
 // without returns the elements of a that b lacks; both are sorted.

@@ -27,17 +27,17 @@ func (m ringMember) String() string { return string(m) }
 
 func libraryName(member string) ringMember { return ringMember(member + "#") }
 
-// buildLibrary builds a ring from nothing.
-func buildLibrary(members []string) *consistent.Consistent {
+// build builds a ring from nothing.
+func (s shape) build(members []string) *consistent.Consistent {
 	list := make([]consistent.Member, len(members))
 	for i, m := range members {
 		list[i] = libraryName(m)
 	}
 	return consistent.New(list, consistent.Config{
 		Hasher:            xxHasher{},
-		PartitionCount:    RingPartitions,
-		ReplicationFactor: ringPoints,
-		Load:              ringLoad,
+		PartitionCount:    s.partitions,
+		ReplicationFactor: s.points,
+		Load:              s.load,
 	})
 }
 
@@ -61,14 +61,11 @@ func cheaperFromNothing(changes, n int) bool {
 	return changes*(distribute+sortEach*n) > distribute+sortEach*n*n/2
 }
 
-// readLibrary copies the distribution over members, which are sorted.
-func readLibrary(lib *consistent.Consistent, members []string) (*RingView, error) {
-	v := &RingView{
-		version: ringVersion(members),
-		members: members,
-		owners:  make([]uint16, RingPartitions),
-		counts:  make([]int, len(members)),
-	}
+// read copies the distribution over members, which are sorted.
+func (s shape) read(lib *consistent.Consistent, members []string) (*RingView, error) {
+	v := s.empty(members)
+	v.owners = make([]uint16, s.partitions)
+	v.counts = make([]int, len(members))
 	for p := range v.owners {
 		owner, ok := lib.GetPartitionOwner(p).(ringMember)
 		if !ok {
