@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -120,11 +121,13 @@ func TestDatabaseStallsAndLosesReplies(t *testing.T) {
 			c := apptest.Client(t, nil, n.URL)
 			groups := apptest.NewGroups(t, c, 4, 3)
 			load := apptest.StartLoad(t, c, groups, apptest.LoadConfig{Workers: 8, CommitShare: 10})
+			apart := apptest.NewGroup(t, c, 2)
 			for range 5 {
 				load.AwaitMore(t, 20)
-				proxy.LoseReply("commit")
-				load.AwaitMore(t, 20)
 				proxy.Break()
+				text := rand.Text()
+				proxy.LoseReply(text)
+				_, _ = load.SendText(t.Context(), c, apart, apart.Members[0], 0, text)
 			}
 			proxy.Stall()
 			apptest.Await(t, "what a stalled database makes of requests", func() bool {
@@ -134,7 +137,10 @@ func TestDatabaseStallsAndLosesReplies(t *testing.T) {
 			load.AwaitMore(t, 50)
 			load.Stop()
 			load.Only(t, conversation.Unavailable, conversation.OutcomeUnknown, conversation.Overloaded)
-			load.Verify(t, c, groups...)
+			load.Verify(t, c, append(groups, apart)...)
+			if log := apptest.ReadLog(t, c, apart.ID, apart.Members[0]); len(log) == 0 {
+				t.Error("no message is stored whose reply was lost")
+			}
 			checkIntegrity(t, n)
 		})
 	}

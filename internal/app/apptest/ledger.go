@@ -47,11 +47,15 @@ func NewLedger() *Ledger {
 // Send sends a message that is like no other, built on epoch, and notes what
 // became of it.
 func (l *Ledger) Send(ctx context.Context, c *client.Client, g *Group, did string, epoch int64) (client.Sent, error) {
-	text := rand.Text()
+	return l.SendText(ctx, c, g, did, epoch, rand.Text())
+}
+
+// SendText is Send of a text that the test knows, and sends once.
+func (l *Ledger) SendText(ctx context.Context, c *client.Client, g *Group, did string, epoch int64, text string) (client.Sent, error) {
 	e := &entry{convo: g.ID}
 	l.put(l.sent, text, e)
 	out, err := c.As(did).SendMessage(ctx, client.SendMessage{
-		ConvoID: g.ID, Ciphertext: client.Bytes(text), Epoch: epoch, IdempotencyKey: text,
+		ConvoID: g.ID, Ciphertext: client.Bytes(text), Epoch: epoch, IdempotencyKey: rand.Text(),
 	})
 	l.note(e, err, func() { e.id, e.seq, e.epoch = out.MessageID, out.Seq, out.Epoch })
 	return out, err
