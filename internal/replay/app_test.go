@@ -40,7 +40,7 @@ func TestReplayOnANode(t *testing.T) {
 				}
 			})
 			onNode(t, dir, !tt.actors, func(url string) {
-				cfg.BaseURLs = []string{url}
+				cfg.BaseURLs, cfg.Groups = []string{url}, []*transcripts.Transcript{transcripts.Small()}
 				if _, err := replay.Run(t.Context(), cfg); !errors.Is(err, replay.ErrExists) {
 					t.Errorf("a second replay: %v", err)
 				}
