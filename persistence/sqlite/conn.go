@@ -30,7 +30,8 @@ func openDB(path string, extra ...string) (*sql.DB, error) {
 	q := url.Values{"_pragma": append([]string{
 		"busy_timeout(5000)", // for the moments in which SQLite itself recovers or checkpoints
 		"foreign_keys(1)",
-		"synchronous(FULL)", // a commit is on the disk before it is answered
+		"temp_store(MEMORY)", // sorting needs no folder that can be written to
+		"synchronous(FULL)",  // a commit is on the disk before it is answered
 		"journal_size_limit(67108864)",
 	}, extra...)}
 	u := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}

@@ -69,7 +69,7 @@ const (
 		RETURNING convo_id, coalesce(seq, 0)`
 	deleteKeyPackages = `DELETE FROM catbird_key_packages WHERE id IN (
 			SELECT id FROM catbird_key_packages WHERE expires_at <= ?1
-			UNION SELECT id FROM catbird_key_packages WHERE consumed <> 0 AND consumed_at <= ?2 LIMIT ?3)`
+			UNION ALL SELECT id FROM catbird_key_packages WHERE consumed <> 0 AND consumed_at <= ?2 LIMIT ?3)`
 	deleteWelcomes = `DELETE FROM welcome_messages WHERE id IN (
 			SELECT id FROM welcome_messages WHERE consumed <> 0 AND consumed_at <= ?1 LIMIT ?2)`
 	deleteRequests = `DELETE FROM catbird_requests WHERE id IN (

@@ -89,7 +89,7 @@ func (m *model) request(t *rapid.T, epoch int64) *conversation.Request {
 			r.Command, r.Digest = c, conversation.DigestOf(c)
 		}
 	}
-	r.Key = rapid.SampledFrom([]string{"", "", "k1", "k2", "k3"}).Draw(t, "key")
+	r.Key = rapid.SampledFrom([]string{"", "k"}).Draw(t, "key")
 	return r
 }
 
@@ -158,7 +158,7 @@ func (m *model) append(t *rapid.T) {
 		known = append(known, session)
 	}
 	if len(known) == 0 {
-		t.Skip("nobody has claimed yet")
+		return
 	}
 	slices.Sort(known)
 	f, h := m.f.with(t), m.holds[rapid.SampledFrom(known).Draw(t, "session")]
@@ -183,7 +183,7 @@ func (m *model) append(t *rapid.T) {
 		all, s = append(all, decided{r, change, next}), next
 	}
 	if u.Empty() {
-		t.Skip("nothing was decided")
+		return
 	}
 	if m.current != h {
 		equal(f, f.appendOne(u), persistence.Conflict, "append on a base that is gone")
@@ -225,7 +225,7 @@ func (m *model) release(t *rapid.T) {
 	session := rapid.SampledFrom(m.sessions).Draw(t, "session")
 	h := m.holds[session]
 	if h == nil {
-		t.Skip("nothing to release")
+		return
 	}
 	f.ok(f.Store.Release(f.ctx, session, []persistence.Claim{{Convo: m.convo, Fence: h.fence}}), "release")
 	if m.holder == session && m.current == h {
@@ -267,22 +267,27 @@ func (m *model) unread(did string) (n int64) {
 	return n
 }
 
-// check demands that members see what the model says.
+// check demands that one of the members sees what the model says.
 func (m *model) check(t *rapid.T) {
+	m.checkView(t, rapid.SampledFrom(m.state.Members.List()).Draw(t, "reader"))
+}
+
+func (m *model) checkView(t *rapid.T, did string) {
 	f := m.f.with(t)
-	for _, did := range m.state.Members.List() {
-		v, err := f.Store.Convo(f.ctx, m.convo, did)
-		f.ok(err, "read the conversation")
-		equal(f, v.Unread, m.unread(did), "unread messages")
-		equal(f, v.Epoch, m.state.Epoch, "epoch")
-		equal(f, len(v.Members), m.state.Members.Len(), "members")
-	}
+	v, err := f.Store.Convo(f.ctx, m.convo, did)
+	f.ok(err, "read the conversation")
+	equal(f, v.Unread, m.unread(did), "unread messages")
+	equal(f, v.Epoch, m.state.Epoch, "epoch")
+	equal(f, len(v.Members), m.state.Members.Len(), "members")
 }
 
 // checkLogs demands that everybody reads the log as far as they may: seq
 // without gap or repeat (I2), one commit an epoch (I1).
 func (m *model) checkLogs(t *rapid.T) {
 	f := m.f.with(t)
+	for _, did := range m.state.Members.List() {
+		m.checkView(t, did)
+	}
 	for _, did := range m.dids {
 		member := m.members[did]
 		if member == nil {

@@ -1,6 +1,7 @@
 -- Times are microseconds since 1970 in UTC. Tables and columns have the names
 -- that they have in PostgreSQL; catbird_no alone exists here only: it numbers
--- the rows of all logs in the order in which they were stored.
+-- the rows of all logs in the order in which they were stored. Large columns
+-- stand last, so that the others are read without them.
 
 -- +goose Up
 CREATE TABLE conversations (
@@ -50,12 +51,12 @@ CREATE TABLE messages (
     message_type       TEXT    NOT NULL,
     epoch              INTEGER NOT NULL,
     seq                INTEGER,
-    ciphertext         BLOB    NOT NULL,
     created_at         INTEGER NOT NULL,
     expires_at         INTEGER,
     catbird_embed_type TEXT,
     catbird_embed_uri  TEXT,
-    catbird_client_id  TEXT
+    catbird_client_id  TEXT,
+    ciphertext         BLOB    NOT NULL
 ) STRICT;
 
 CREATE UNIQUE INDEX catbird_messages_seq ON messages (convo_id, seq);
@@ -67,14 +68,14 @@ CREATE TABLE welcome_messages (
     id                 TEXT PRIMARY KEY,
     convo_id           TEXT    NOT NULL REFERENCES conversations (id),
     recipient_did      TEXT    NOT NULL,
-    welcome_data       BLOB    NOT NULL,
     key_package_hash   BLOB,
     created_at         INTEGER NOT NULL,
     consumed           INTEGER NOT NULL DEFAULT 0,
     consumed_at        INTEGER,
     catbird_epoch      INTEGER NOT NULL, -- where the recipient's reading begins
     catbird_seq        INTEGER NOT NULL,
-    catbird_fetched_at INTEGER
+    catbird_fetched_at INTEGER,
+    welcome_data       BLOB    NOT NULL
 ) STRICT;
 
 CREATE INDEX catbird_welcomes_recipient ON welcome_messages (convo_id, recipient_did);
@@ -84,12 +85,12 @@ CREATE TABLE catbird_key_packages (
     id               INTEGER PRIMARY KEY AUTOINCREMENT,
     did              TEXT    NOT NULL,
     cipher_suite     TEXT    NOT NULL,
-    key_data         BLOB    NOT NULL,
     key_package_hash TEXT    NOT NULL, -- SHA-256 of key_data in hex
     created_at       INTEGER NOT NULL,
     expires_at       INTEGER NOT NULL,
     consumed         INTEGER NOT NULL DEFAULT 0,
-    consumed_at      INTEGER
+    consumed_at      INTEGER,
+    key_data         BLOB    NOT NULL
 ) STRICT;
 
 CREATE UNIQUE INDEX catbird_key_packages_hash ON catbird_key_packages (did, key_package_hash);
@@ -109,8 +110,8 @@ CREATE TABLE catbird_requests (
     epoch      INTEGER NOT NULL,
     seq        INTEGER NOT NULL,
     at         INTEGER NOT NULL, -- of the change
-    response   BLOB,
-    created_at INTEGER NOT NULL  -- by the database's clock
+    created_at INTEGER NOT NULL, -- by the database's clock
+    response   BLOB
 ) STRICT;
 
 CREATE UNIQUE INDEX catbird_requests_key ON catbird_requests (convo_id, caller, endpoint, key)
