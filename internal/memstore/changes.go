@@ -87,6 +87,11 @@ func (s *Store) append(u *conversation.Unit) persistence.AppendOutcome {
 	if !s.packagesFree(u.KeyPackages) {
 		return persistence.KeyPackageGone
 	}
+	for _, id := range u.IDs {
+		if s.poison[id] {
+			return persistence.Failed
+		}
+	}
 	s.apply(u.Convo, c, u, after(c.state, u))
 	return persistence.Appended
 }

@@ -20,6 +20,7 @@ type Store struct {
 	convos   map[string]*convo
 	packages map[packageKey]bool // true: not used up
 	calls    map[Op]int
+	poison   map[string]bool
 	forgets  bool
 	onCommit func(convo string, s conversation.State)
 
@@ -38,7 +39,7 @@ type packageKey struct{ did, hash string }
 func New() *Store {
 	s := &Store{
 		sessions: map[string]*session{}, wants: map[string]map[string]bool{}, convos: map[string]*convo{},
-		packages: map[packageKey]bool{}, calls: map[Op]int{},
+		packages: map[packageKey]bool{}, calls: map[Op]int{}, poison: map[string]bool{},
 	}
 	s.SetFaults(nil)
 	return s
@@ -47,6 +48,14 @@ func New() *Store {
 // Forgetful lets the store keep no rows, ids and records from now on: for
 // measuring, where they would only fill the memory.
 func (s *Store) Forgetful() { s.forgets = true }
+
+// Poison lets the database refuse every unit that holds the change with this id,
+// for a reason of its own.
+func (s *Store) Poison(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.poison[id] = true
+}
 
 // OnCommit lets f be called with every change of a conversation at the instant
 // it is stored, before anybody is told. f must not call the store.
