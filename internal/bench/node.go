@@ -60,7 +60,7 @@ func startNode(ctx context.Context, databaseURL string, change func(*config.Conf
 	}
 	n.api, err = client.New(client.Config{
 		BaseURLs: []string{"http://" + a.Addr()},
-		Token:    func(_ context.Context, did string) (string, error) { return token(did) },
+		Token:    func(did, _ string) (string, error) { return token(did) },
 	})
 	return n, err
 }

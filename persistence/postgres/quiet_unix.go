@@ -24,9 +24,10 @@ func quiet(c net.Conn) bool {
 	}
 	var peeked error
 	var one [1]byte
-	err = raw.Read(func(fd uintptr) bool {
+	// Not raw.Read: it waits for the connection's reader, and pgx may have left
+	// one behind that waits for the server's next word.
+	err = raw.Control(func(fd uintptr) {
 		_, _, peeked = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		return true
 	})
 	return err == nil && (errors.Is(peeked, syscall.EAGAIN) || errors.Is(peeked, syscall.EWOULDBLOCK))
 }
