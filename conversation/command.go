@@ -134,7 +134,7 @@ func (c AddMembers) Validate() error {
 	if err := checkDIDs("didList", c.DIDs); err != nil {
 		return err
 	}
-	if err := checkWelcome(c.Welcome, c.DIDs, c.KeyPackages); err != nil {
+	if err := checkWelcome(c.Welcome, c.KeyPackages); err != nil {
 		return err
 	}
 	return checkCommit(c.Commit, c.Expected)
@@ -228,7 +228,7 @@ func (c Creation) Validate(convo string) error {
 	if err := CheckText("metadata.description", c.Description, MaxDescription); err != nil {
 		return err
 	}
-	if err := checkWelcome(c.Welcome, c.Initial, c.KeyPackages); err != nil {
+	if err := checkWelcome(c.Welcome, c.KeyPackages); err != nil {
 		return err
 	}
 	zero := int64(0)
@@ -291,22 +291,20 @@ func checkDIDs(field string, dids []string) error {
 	return nil
 }
 
-func checkWelcome(welcome []byte, dids []string, refs []KeyPackageRef) error {
+func checkWelcome(welcome []byte, refs []KeyPackageRef) error {
 	if len(welcome) > MaxWelcome {
 		return Refuse(MessageTooLarge, "welcomeMessage: more than %d bytes", MaxWelcome)
 	}
 	if len(refs) > MaxKeyPackageHashes {
 		return Refuse(InvalidRequest, "keyPackageHashes: more than %d", MaxKeyPackageHashes)
 	}
-	added := make(map[string]bool, len(dids))
-	for _, did := range dids {
-		added[did] = true
-	}
 	type ref struct{ did, hash string }
 	seen := make(map[ref]bool, len(refs))
 	for _, r := range refs {
-		if !added[r.DID] {
-			return Refuse(InvalidRequest, "keyPackageHashes: names a DID that is not added")
+		// Not only of those who are added: a member's further device may come with
+		// the same commit.
+		if !CheckDID(r.DID) {
+			return Refuse(InvalidRequest, "keyPackageHashes: holds something that is not a DID")
 		}
 		if len(r.Hash) != sha256.Size {
 			return Refuse(InvalidRequest, "keyPackageHashes: a hash is %d hexadecimal characters", 2*sha256.Size)

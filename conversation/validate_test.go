@@ -50,7 +50,8 @@ func TestCommandValidate(t *testing.T) {
 		{"key packages, several of one DID", conversation.AddMembers{DIDs: two, KeyPackages: append(ref(bob, hashOf(1)), ref(bob, hashOf(2))...)}, "", ""},
 		{"one hash of two DIDs", conversation.AddMembers{DIDs: two, KeyPackages: append(ref(bob, hashOf(1)), ref(carol, hashOf(1))...)}, "", ""},
 		{"a key package twice", conversation.AddMembers{DIDs: two, KeyPackages: append(ref(bob, hashOf(1)), ref(bob, hashOf(1))...)}, conversation.InvalidRequest, "keyPackageHashes"},
-		{"a key package of somebody else", conversation.AddMembers{DIDs: two, KeyPackages: ref(dave, hashOf(1))}, conversation.InvalidRequest, "keyPackageHashes"},
+		{"a key package of a member's further device", conversation.AddMembers{DIDs: two, KeyPackages: ref(dave, hashOf(1))}, "", ""},
+		{"a key package of no DID", conversation.AddMembers{DIDs: two, KeyPackages: ref("dave", hashOf(1))}, conversation.InvalidRequest, "keyPackageHashes"},
 		{"a short hash", conversation.AddMembers{DIDs: two, KeyPackages: ref(bob, hashOf(1)[1:])}, conversation.InvalidRequest, "keyPackageHashes"},
 		{"too many key packages", conversation.AddMembers{DIDs: two, KeyPackages: many}, conversation.InvalidRequest, "keyPackageHashes"},
 		{"as many key packages as may be", conversation.AddMembers{DIDs: two, KeyPackages: many[1:]}, "", ""},
@@ -143,8 +144,8 @@ func TestCreationValidate(t *testing.T) {
 		{"a name with a NUL", with(func(c *conversation.Creation) { c.Name = "\x00" }), conversation.InvalidRequest},
 		{"a description of 512 characters", with(func(c *conversation.Creation) { c.Description = strings.Repeat("é", 512) }), ""},
 		{"too long a description", with(func(c *conversation.Creation) { c.Description = strings.Repeat("n", 513) }), conversation.InvalidRequest},
-		{"a key package of nobody added", with(func(c *conversation.Creation) {
-			c.KeyPackages = []conversation.KeyPackageRef{{DID: bob, Hash: hashOf(1)}}
+		{"a key package of no DID", with(func(c *conversation.Creation) {
+			c.KeyPackages = []conversation.KeyPackageRef{{DID: "bob", Hash: hashOf(1)}}
 		}), conversation.InvalidRequest},
 	}
 	for _, tt := range tests {
