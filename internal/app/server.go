@@ -34,10 +34,13 @@ type server struct {
 	name string
 	log  *slog.Logger
 	http *http.Server
-	ln   net.Listener
+	ln   net.Listener  // of conns at most
+	raw  net.Listener  // what ln limits
 	open atomic.Int64  // connections
 	none chan struct{} // holds a token when open has fallen to 0
 	done chan error    // Serve's result, once
+
+	closing atomic.Bool // accepting is to end
 }
 
 // bounds are those of one listener.
@@ -49,7 +52,7 @@ type bounds struct {
 
 // newServer returns a server on ln. Nothing is served before serve.
 func newServer(name string, ln net.Listener, h http.Handler, b bounds, log *slog.Logger) *server {
-	s := &server{name: name, log: log, ln: netutil.LimitListener(ln, b.connections), none: make(chan struct{}, 1), done: make(chan error, 1)}
+	s := &server{name: name, log: log, ln: netutil.LimitListener(ln, b.connections), raw: ln, none: make(chan struct{}, 1), done: make(chan error, 1)}
 	s.http = &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ReadTimeout: b.read, WriteTimeout: b.write,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -77,7 +80,7 @@ func (s *server) track(_ net.Conn, state http.ConnState) {
 func (s *server) serve(failed func(error)) {
 	go func() {
 		err := s.http.Serve(s.ln)
-		if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, http.ErrServerClosed) || s.closing.Load() {
 			err = nil
 		}
 		if err != nil {
@@ -92,6 +95,8 @@ func (s *server) serve(failed func(error)) {
 // moment more, waits for the open requests, and breaks off those that are not
 // done when ctx ends.
 func (s *server) shutdown(ctx context.Context) error {
+	s.closing.Store(true)
+	quench(ctx, s.raw)
 	if err := s.ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		s.log.Warn("listener not closed", "listener", s.name, "error", err)
 	}

@@ -7,17 +7,43 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
 func startServer(t *testing.T, h http.HandlerFunc, b bounds) *server {
 	t.Helper()
+	return startServerOn(t, listen(t), h, b)
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return ln
+}
+
+// announced says when it is closed.
+type announced struct {
+	net.Listener
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (a *announced) Close() error {
+	err := a.Listener.Close()
+	a.once.Do(func() { close(a.closed) })
+	return err
+}
+
+func startServerOn(t *testing.T, ln net.Listener, h http.HandlerFunc, b bounds) *server {
+	t.Helper()
 	s := newServer("test", ln, h, b, quiet())
 	s.serve(func(err error) { t.Errorf("serving failed: %v", err) })
 	return s
@@ -53,7 +79,8 @@ func get(t *testing.T, c net.Conn) *http.Response {
 
 func TestShutdownAnswersWhatIsOpen(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
-	s := startServer(t, func(w http.ResponseWriter, _ *http.Request) {
+	ln := &announced{Listener: listen(t), closed: make(chan struct{})}
+	s := startServerOn(t, ln, func(w http.ResponseWriter, _ *http.Request) {
 		close(entered)
 		<-release
 		_, _ = io.WriteString(w, "done")
@@ -64,13 +91,7 @@ func TestShutdownAnswersWhatIsOpen(t *testing.T) {
 	<-entered
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.shutdown(t.Context()) }()
-	for { // the port closes at once
-		extra, err := net.Dial("tcp", s.addr())
-		if err != nil {
-			break
-		}
-		extra.Close()
-	}
+	<-ln.closed // the port closes at once
 	close(release)
 	if resp := <-answer; resp.StatusCode != 200 {
 		t.Errorf("an open request was answered with %d", resp.StatusCode)
@@ -82,20 +103,15 @@ func TestShutdownAnswersWhatIsOpen(t *testing.T) {
 }
 
 func TestShutdownAnswersOnKeptConnections(t *testing.T) {
-	s := startServer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, roomy)
+	ln := &announced{Listener: listen(t), closed: make(chan struct{})}
+	s := startServerOn(t, ln, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, roomy)
 	kept := dial(t, s)
 	if resp := get(t, kept); resp.StatusCode != http.StatusNoContent {
 		t.Fatalf("status %d", resp.StatusCode)
 	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.shutdown(t.Context()) }()
-	for {
-		extra, err := net.Dial("tcp", s.addr())
-		if err != nil {
-			break
-		}
-		extra.Close()
-	}
+	<-ln.closed
 	if resp := get(t, kept); resp.StatusCode != http.StatusNoContent {
 		t.Errorf("a request on a kept connection: %d", resp.StatusCode)
 	}
@@ -169,5 +185,53 @@ func TestConnectionsAreBounded(t *testing.T) {
 	second.Close()
 	if err := s.shutdown(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// Clients that open connections until nobody is there any more get an answer or
+// never reach anybody. What is left is one connection in the instant between a
+// look at the queue and its end.
+func TestShutdownResetsHardlyAnybody(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the kernel does not let us look")
+	}
+	var lost atomic.Int64
+	const rounds = 3
+	for range rounds {
+		s := startServer(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Connection", "close")
+		}, roomy)
+		var wg sync.WaitGroup
+		var answered atomic.Int64
+		for range 8 {
+			wg.Go(func() {
+				for {
+					c, err := net.DialTimeout("tcp", s.addr(), 5*time.Second)
+					if err != nil {
+						return
+					}
+					_, err = io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+					if err == nil {
+						_, err = io.ReadAll(c)
+					}
+					c.Close()
+					if err != nil {
+						lost.Add(1)
+						return
+					}
+					answered.Add(1)
+				}
+			})
+		}
+		for answered.Load() < 200 {
+			runtime.Gosched()
+		}
+		if err := s.shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+	}
+	if n := lost.Load(); n > rounds {
+		t.Errorf("%d requests were lost in %d stops", n, rounds)
 	}
 }
