@@ -49,6 +49,16 @@ const (
 	lastProbe  = time.Second
 )
 
+// silence keeps the library from writing to standard error, past every log
+// format and level. It has one logger for the process; what it says there comes
+// back as an error of the call as well.
+var silence = sync.OnceFunc(func() { redis.SetLogger(silent{}) })
+
+type silent struct{}
+
+// Printf does nothing.
+func (silent) Printf(context.Context, string, ...any) {}
+
 // Redis is a connection to Redis that does not slow anybody down when Redis is
 // gone: each call is bounded, nothing is retried, and after two failures in a
 // row further calls fail at once with [ErrRedisDown], until a probe in the
@@ -83,6 +93,7 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 	if r.timeout <= 0 {
 		r.timeout = defaultCallTimeout
 	}
+	silence()
 	bound(o, r.timeout, cfg.PoolSize)
 	r.client = redis.NewUniversalClient(o)
 	r.run, r.stop = context.WithCancel(context.Background())
