@@ -25,7 +25,7 @@ func (a *App) build(ctx context.Context, log *slog.Logger) error {
 	if a.store, err = openStore(ctx, &a.cfg, log); err != nil {
 		return err
 	}
-	a.stops.push("store", 0, func(context.Context) error { return a.store.Close() })
+	a.stops.push("store", 0, func(ctx context.Context) error { return within(ctx, a.store.Close) })
 	if err := registerPool(a.registry, a.store.Stats); err != nil {
 		return err
 	}

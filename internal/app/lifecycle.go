@@ -92,3 +92,16 @@ func stepContext(ctx context.Context, within time.Duration) (context.Context, co
 	}
 	return context.WithCancel(ctx)
 }
+
+// within runs f, which knows no context, and stops waiting for it when ctx
+// ends: a database that hangs must not keep a node from ending.
+func within(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
