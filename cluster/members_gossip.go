@@ -192,7 +192,7 @@ func (m *Members) Start(ctx context.Context) error {
 	}
 	m.wg.Go(func() { m.seek(run) })
 	m.wg.Go(func() { m.judge(run) })
-	m.log.Info("gossip started", "node", m.cfg.Name, "address", list.LocalNode().Address(), "members", len(m.View().Members()))
+	m.log.Info("gossip started", "node", m.cfg.Name, "address", m.View().Self().GossipAddress, "members", len(m.View().Members()))
 	return nil
 }
 
