@@ -67,5 +67,14 @@ func OpenExisting(ctx context.Context, cfg *config.Config, log *slog.Logger) (pe
 			return nil, fmt.Errorf("there is no database of ours in %s: %w", cfg.Database.DataDir, err)
 		}
 	}
-	return openStore(ctx, cfg, log)
+	s, err := openStore(ctx, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	if db, ok := s.(*postgres.Store); ok {
+		if err := db.Look(ctx); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
+	return s, nil
 }
