@@ -54,6 +54,7 @@ func (s *Store) Convos(ctx context.Context, q persistence.ConvosQuery) (persiste
 func convosPage(c *conn, q persistence.ConvosQuery) (persistence.ConvosPage, error) {
 	var after cursor
 	var err error
+	q.Limit = max(q.Limit, 1)
 	if q.Cursor == "" {
 		err = c.row(`SELECT coalesce(max(catbird_no), 0) FROM messages`).scan(&after.No)
 	} else {

@@ -135,7 +135,9 @@ func appendConflictsOnKnownID(t *testing.T, f *fixture) {
 		again := f.request(h.convo, alice, send(0, "again"))
 		again.ID = id
 		u, _ := h.unit(env(), fresh, again)
-		equal(f, f.appendOne(u), persistence.Conflict, "id of "+name)
+		equal(f, f.appendOne(u), persistence.Conflict, "among others, the id of "+name)
+		u, _ = h.unit(env(), again)
+		equal(f, f.appendOne(u), persistence.Conflict, "alone, the id of "+name)
 	}
 	equal(f, f.log(h.convo, alice).LastSeq, 1, "last seq after refused appends")
 }

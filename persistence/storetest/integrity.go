@@ -12,6 +12,7 @@ var integrityTests = []test{
 	{name: "IntegrityOfWhatTheStoreWrote", alone: true, run: integrityOfWhatTheStoreWrote},
 	{name: "IntegrityFindsDamage", alone: true, run: integrityFindsDamage},
 	{name: "IntegrityLooksSince", alone: true, run: integrityLooksSince},
+	{name: "IntegrityOfWhatAgeHasTaken", alone: true, run: integrityOfWhatAgeHasTaken},
 	{name: "IntegrityTenExamples", alone: true, run: integrityTenExamples},
 	{name: "DamagedLogsAreServed", alone: true, run: damagedLogsAreServed},
 }
@@ -112,17 +113,55 @@ func names(in persistence.Finding, convo string) bool {
 
 func integrityLooksSince(t *testing.T, f *fixture) {
 	alice := f.did("alice")
-	old := f.convoAt(now().Add(-72*time.Hour), alice)
 	at := envAt(now().Add(-71 * time.Hour))
 	at.Policy.Retention = 0
+	old := f.convoAt(at.Now, alice)
 	var ids []string
-	for range 3 {
-		ids = append(ids, f.directAt(at, old, alice, send(0, "m")).ID)
+	for i := range int64(4) {
+		ids = append(ids, f.directAt(at, old, alice, send(i, "m")).ID)
+		ids = append(ids, f.directAt(at, old, alice, conversation.Commit{Commit: []byte("c")}).ID)
 	}
-	f.rawDelete(ids[1])
-	equal(f, f.integrity(time.Time{}).SequenceGaps.Count, 1, "gaps of all time")
-	equal(f, f.integrity(now().Add(-48*time.Hour)).SequenceGaps.Count, 0, "gaps of two days")
-	equal(f, f.integrity(now().Add(-96*time.Hour)).SequenceGaps.Count, 1, "gaps of four days")
+	f.rawDelete(ids[3])
+	f.ok(f.Raw.InsertMessage(f.ctx, RawMessage{
+		ID: newID(), Convo: old, Sender: alice, Kind: conversation.KindCommit, Epoch: 3, Seq: ptr[int64](9), Ciphertext: []byte("raw"), At: at.Now,
+	}), "insert a row")
+	f.ok(f.Raw.SetVersion(f.ctx, old, 4, 9), "move the row along")
+	for _, c := range []struct {
+		since time.Time
+		want  int64
+	}{{time.Time{}, 1}, {now().Add(-48 * time.Hour), 0}, {now().Add(-96 * time.Hour), 1}} {
+		got := f.integrity(c.since)
+		equal(f, got.DuplicateEpochs.Count, c.want, "duplicate epochs")
+		equal(f, got.MissingEpochs.Count, c.want, "missing epochs")
+		equal(f, got.SequenceGaps.Count, c.want, "gaps")
+		equal(f, got.EpochMismatches.Count, 0, "mismatches")
+	}
+}
+
+// Operators, too, delete by age, and know nothing of what housekeeping notes.
+func integrityOfWhatAgeHasTaken(t *testing.T, f *fixture) {
+	alice := f.did("alice")
+	convo, ids := f.damageable(alice)
+	for _, i := range []int{0, 2} { // messages that have expired, the commits stay
+		f.rawDelete(ids[i])
+	}
+	f.clean("after old messages were deleted")
+	for _, i := range []int{1, 3, 4} { // all that is older than a day
+		f.rawDelete(ids[i])
+	}
+	f.clean("after all old rows were deleted")
+	equal(f, f.log(convo, alice).LastSeq, 8, "last seq")
+
+	// A message that is kept for ever, and a younger one that was not.
+	h := f.held(alice)
+	forever := env()
+	forever.Policy.Retention = 0
+	h.appendAt(forever, f.request(h.convo, alice, send(0, "stays")))
+	h.appendAt(expired(), f.request(h.convo, alice, send(0, "goes")))
+	h.do(alice, send(0, "stays"))
+	f.fold(h.convo)
+	equal(f, f.housekeep(atOnce, 100).Messages, 1, "messages deleted")
+	f.clean("after a message between others has expired")
 }
 
 func integrityTenExamples(t *testing.T, f *fixture) {

@@ -21,11 +21,12 @@ func (f *fixture) lookup(convo string, ref persistence.Ref) *conversation.Earlie
 	return got[0]
 }
 
-// found demands that a lookup finds what u's change number i led to.
+// found demands that a lookup found what led to want.
 func (f *fixture) found(e *conversation.Earlier, want conversation.Result, what string) {
 	f.t.Helper()
 	if e == nil {
 		f.t.Fatalf("%s: nothing found", what)
+		return
 	}
 	equal(f, e.Result.ID, want.ID, what+": id")
 	equal(f, e.Result.Epoch, want.Epoch, what+": epoch")

@@ -14,6 +14,7 @@ var unreadTests = []test{
 	{name: "ResetUnread", run: resetUnread},
 	{name: "ResetBeforeFold", run: resetBeforeFold},
 	{name: "ResetBelowWhatIsCounted", run: resetBelowWhatIsCounted},
+	{name: "ResetBeyondTheLog", run: resetBeyondTheLog},
 	{name: "ResetByOneWhoIsNoMember", run: resetByOneWhoIsNoMember},
 	{name: "MessagesTellWhetherResetIsDue", run: messagesTellWhetherResetIsDue},
 }
@@ -132,6 +133,18 @@ func resetBelowWhatIsCounted(t *testing.T, f *fixture) {
 	h.do(alice, send(0, "7"))
 	f.fold(h.convo)
 	f.unreadOf(h.convo, map[string]int64{alice: 3, bob: 1}, "after one more")
+}
+
+// Nobody has read what is not there yet.
+func resetBeyondTheLog(t *testing.T, f *fixture) {
+	alice, bob := f.did("alice"), f.did("bob")
+	h := f.held(alice, bob)
+	h.do(alice, send(0, "1"))
+	f.reset(h.convo, bob, 5)
+	h.do(alice, send(0, "2"))
+	f.unreadOf(h.convo, map[string]int64{bob: 1}, "before the fold")
+	f.fold(h.convo)
+	f.unreadOf(h.convo, map[string]int64{bob: 1}, "after the fold")
 }
 
 func resetByOneWhoIsNoMember(t *testing.T, f *fixture) {
