@@ -23,6 +23,9 @@ type write struct {
 	fence int64
 	// release: the claim in the row is void, and goes.
 	release bool
+	// suspect: one of its rows may be there already. Without it such a row is
+	// an error of the whole transaction.
+	suspect bool
 
 	fits, stored bool // what came of it
 }
@@ -47,7 +50,7 @@ func (s *Store) Append(ctx context.Context, units []*conversation.Unit) ([]persi
 		return nil, err
 	}
 	for n, i := range alone {
-		err := s.appendFlight(ctx, st, units, []int{i}, out)
+		err := s.appendFlight(ctx, st, units, []int{i}, true, out)
 		if err == nil {
 			continue
 		}
@@ -81,7 +84,10 @@ func (s *Store) appendTogether(ctx context.Context, st *statements, units []*con
 	if len(which) == 0 {
 		return nil
 	}
-	err := s.appendFlight(ctx, st, units, which, out)
+	err := s.appendFlight(ctx, st, units, which, false, out)
+	if codeOf(err) == uniqueViolation {
+		err = s.appendFlight(ctx, st, units, which, true, out)
+	}
 	if err == nil || errors.Is(err, persistence.ErrOutcomeUnknown) {
 		return err
 	}
@@ -96,7 +102,7 @@ func (s *Store) appendTogether(ctx context.Context, st *statements, units []*con
 	s.log.WarnContext(ctx, "append refused, trying each unit alone", "units", len(which), "error", err)
 	stored := false
 	for _, i := range which {
-		err := s.appendFlight(ctx, st, units, []int{i}, out)
+		err := s.appendFlight(ctx, st, units, []int{i}, true, out)
 		switch {
 		case err == nil:
 			stored = true
@@ -112,19 +118,22 @@ func (s *Store) appendTogether(ctx context.Context, st *statements, units []*con
 	return nil
 }
 
-const lockTimeout = "55P03"
+const (
+	lockTimeout     = "55P03"
+	uniqueViolation = "23505"
+)
 
 func (s *Store) refuseUnit(ctx context.Context, u *conversation.Unit, err error) {
 	s.log.ErrorContext(ctx, "the database refused a change", "convo", u.Convo, "changes", len(u.IDs), "error", err)
 }
 
 // appendFlight stores the units at which in one transaction.
-func (s *Store) appendFlight(ctx context.Context, st *statements, units []*conversation.Unit, which []int, out []persistence.AppendOutcome) error {
+func (s *Store) appendFlight(ctx context.Context, st *statements, units []*conversation.Unit, which []int, suspect bool, out []persistence.AppendOutcome) error {
 	writes := make([]*write, len(which))
 	ids := make([]string, len(which))
 	for n, i := range which {
 		u := units[i]
-		writes[n] = &write{unit: u, base: u.Base, fence: u.Base.Fence}
+		writes[n] = &write{unit: u, base: u.Base, fence: u.Base.Fence, suspect: suspect}
 		ids[n] = u.Convo
 	}
 	err := s.flight(ctx, s.journal, "append", changes, func(b *pgx.Batch) {
@@ -169,18 +178,24 @@ func (st *statements) queueWrites(b *pgx.Batch, writes []*write) {
 }
 
 func (st *statements) queueCore(b *pgx.Batch, writes []*write, dids, hashes []string) {
-	us, ids, keys, rows := newUnitColumns(writes), changeColumns{}, keyColumns{}, newRowColumns(writes)
+	us, keys, rows := newUnitColumns(writes), keyColumns{}, newRowColumns(writes)
+	var ids, asked changeColumns
 	for i, w := range writes {
 		n := int32(i + 1)
 		us.add(w)
 		ids.add(n, w.unit)
+		if w.suspect {
+			asked.add(n, w.unit)
+		} else {
+			asked.addRowless(n, w.unit)
+		}
 		keys.add(n, w.unit)
 		for j := range w.unit.Rows {
 			rows.add(n, &w.unit.Rows[j])
 		}
 	}
 	args := append(us.args(), ids.unit, ids.id, keys.unit, keys.convo, keys.caller, keys.endpoint, keys.key, dids, hashes)
-	args = append(args, rows.args()...)
+	args = append(append(args, rows.args()...), asked.unit, asked.id)
 	b.Queue(st.core, args...).Query(each(func(r pgx.Rows) error {
 		var n int32
 		var fits, stored bool

@@ -5,6 +5,12 @@ package postgres
 // It answers for each whether it fits and whether it was stored; a unit that
 // fits is not stored when a key package it uses is gone.
 //
+// Ids are in the order of time, so that records with an id as new as the
+// oldest of the units' are few or none: one look saves most of the others.
+// Whether the log holds an id is asked for those only that come with no row of
+// their own, unless one is suspected: a row that is there cannot be inserted
+// again.
+//
 // Subqueries that return at most one row, and OFFSET 0, make PostgreSQL probe
 // an index for each unit or row whatever it believes of the tables' sizes. A
 // row is found again by its ctid, which the lock keeps as it is.
@@ -20,17 +26,21 @@ WITH u AS MATERIALIZED (
 			AND coalesce(c.catbird_fence, 0) = u.base_fence
 		OFFSET 0
 	) c ON true
+), recorded AS MATERIALIZED (
+	SELECT (SELECT true FROM catbird_requests r WHERE r.id >= (SELECT min(x.id) FROM unnest($14::text[]) x (id)) LIMIT 1) AS maybe
 ), bad AS MATERIALIZED (
 	SELECT x.unit FROM unnest($13::int[], $14::text[]) x (unit, id)
-	WHERE (SELECT true FROM messages m WHERE m.id = x.id) OR (SELECT true FROM catbird_requests r WHERE r.id = x.id)
+	WHERE (SELECT maybe FROM recorded) AND (SELECT true FROM catbird_requests r WHERE r.id = x.id)
+	UNION ALL
+	SELECT x.unit FROM unnest($34::int[], $35::text[]) x (unit, id) WHERE (SELECT true FROM messages m WHERE m.id = x.id)
 	UNION ALL
 	SELECT k.unit FROM unnest($15::int[], $16::text[], $17::text[], $18::text[], $19::text[]) k (unit, convo, caller, endpoint, key)
 	WHERE (SELECT true FROM catbird_requests r
 		WHERE r.convo_id = k.convo AND r.caller = k.caller AND r.endpoint = k.endpoint AND r.key = k.key)
 ), packages AS MATERIALIZED (
 	SELECT count(*) = cardinality($20::text[]) AS there FROM unnest($20::text[], $21::text[]) p (did, hash)
-	WHERE EXISTS (SELECT FROM {key_packages} k WHERE k.did = p.did AND {same_hash}
-		AND k.consumed IS NOT TRUE AND k.expires_at > now())
+	WHERE (SELECT true FROM {key_packages} k WHERE k.did = p.did AND {same_hash}
+		AND k.consumed IS NOT TRUE AND k.expires_at > now() LIMIT 1)
 ), fit AS MATERIALIZED (
 	SELECT u.* FROM u WHERE u.at IS NOT NULL AND u.unit NOT IN (SELECT bad.unit FROM bad)
 ), ok AS (

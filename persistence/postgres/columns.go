@@ -59,6 +59,19 @@ func (c *changeColumns) add(n int32, u *conversation.Unit) {
 	}
 }
 
+// addRowless adds the changes that come without a row. Rows are in the order of
+// the changes that made them.
+func (c *changeColumns) addRowless(n int32, u *conversation.Unit) {
+	row := 0
+	for _, id := range u.IDs {
+		if row < len(u.Rows) && u.Rows[row].ID == id {
+			row++
+			continue
+		}
+		c.unit, c.id = append(c.unit, n), append(c.id, id)
+	}
+}
+
 type keyColumns struct {
 	unit                         []int32
 	convo, caller, endpoint, key []string

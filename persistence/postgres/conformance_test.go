@@ -31,8 +31,15 @@ func (r raw) exec(ctx context.Context, sql string, args ...any) error {
 }
 
 func (r raw) InsertMessage(ctx context.Context, m storetest.RawMessage) error {
-	return r.exec(ctx, `INSERT INTO messages (id, convo_id, sender_did, message_type, epoch, seq, ciphertext, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, m.ID, m.Convo, m.Sender, string(m.Kind), m.Epoch, m.Seq, m.Ciphertext, m.At)
+	insert := func(seq *int64) error {
+		return r.exec(ctx, `INSERT INTO messages (id, convo_id, sender_did, message_type, epoch, seq, ciphertext, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, m.ID, m.Convo, m.Sender, string(m.Kind), m.Epoch, seq, m.Ciphertext, m.At)
+	}
+	err := insert(m.Seq)
+	if codeOf(err) == "23502" { // NOT NULL
+		err = insert(new(int64))
+	}
+	return err
 }
 
 func (r raw) DeleteMessage(ctx context.Context, id string) error {

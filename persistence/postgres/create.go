@@ -78,7 +78,7 @@ func create(ctx context.Context, conn *pgx.Conn, st *statements, c persistence.C
 	case !created:
 		return nil, false, conversation.Refuse(conversation.ConvoAlreadyExists, "there is a conversation with this groupId")
 	}
-	w := &write{unit: recorded(c)}
+	w := &write{unit: recorded(c), suspect: true}
 	err = send(ctx, conn, func(b *pgx.Batch) {
 		st.queueWrites(b, []*write{w})
 		b.Queue(countedSQL, r.Convo)

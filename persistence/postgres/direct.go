@@ -112,7 +112,7 @@ func direct(ctx context.Context, conn *pgx.Conn, st *statements, r *conversation
 	}
 	u := conversation.NewUnit(r.Convo, l.state, l.row.Fence)
 	u.Add(ch, next)
-	w := &write{unit: u, base: l.row, fence: l.row.Fence + 1, release: true}
+	w := &write{unit: u, base: l.row, fence: l.row.Fence + 1, release: true, suspect: true}
 	err = send(ctx, conn, func(b *pgx.Batch) {
 		st.queueWrites(b, []*write{w})
 		queueFold(b, ids)

@@ -61,15 +61,15 @@ func own(err error) bool {
 
 // goingDown: the server, or the way to it, ends this connection.
 func goingDown(code string) bool {
-	return strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08") || code == "25P03"
+	return strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08")
 }
 
 // outOfReach: the server cannot do it now, whatever it is. Out of resources,
-// out of time, read-only because another server has taken over, or busy with
-// others.
+// out of time, read-only because another server has taken over, busy with
+// others; or it has ended a transaction that idled, so that others get on.
 func outOfReach(code string) bool {
 	switch code {
-	case "55P03", "57014", "25006", "58030":
+	case "55P03", "57014", "25006", "25P03", "58030":
 		return true
 	}
 	return strings.HasPrefix(code, "53") || worthRepeating(code)

@@ -100,7 +100,8 @@ FROM messages m WHERE m.expires_at IS NOT NULL AND m.message_type = 'app' AND m.
 ORDER BY m.expires_at LIMIT $1`
 
 	// trimSQL deletes messages that are counted, and notes up to where, so that
-	// the hole they leave is known to be none.
+	// the hole they leave is known to be none. It finds them by id: the index on
+	// their end would lead it through all that have ended.
 	trimSQL = `
 WITH gone AS (
 	DELETE FROM messages m WHERE m.id = ANY($1::text[]) AND m.convo_id = ANY($2::text[]) AND {due}
@@ -115,10 +116,10 @@ SELECT count(*) FROM gone`
 )
 
 var (
-	trimExpiredSQL = fill(trimSQL, "due", `m.message_type = 'app' AND m.expires_at <= now() AND (m.catbird_v IS NULL
+	trimExpiredSQL = fill(trimSQL, "due", `m.message_type = 'app' AND coalesce(m.expires_at, 'infinity') <= now() AND (m.catbird_v IS NULL
 		OR coalesce(m.seq <= (SELECT coalesce(c.catbird_folded_seq, 0) FROM conversations c WHERE c.id = m.convo_id), true))`)
 	trimCommitsSQL = fill(trimSQL, "due", `m.message_type = 'commit' AND m.created_at <= now() - make_interval(secs => $3)
-		AND m.epoch < (SELECT max(n.epoch) FROM messages n WHERE n.convo_id = m.convo_id AND n.message_type = 'commit')`)
+		AND m.epoch < (SELECT `+newestCommit+` FROM conversations c WHERE c.id = m.convo_id)`)
 )
 
 // messages deletes expired messages, after counting those that are not.
@@ -229,14 +230,21 @@ FROM conversations c WHERE c.id > $1 ORDER BY c.id LIMIT $2`
 
 var sweepText = fill(sweepSQL, "has_marked", maxMarkedSeq+` > coalesce(c.catbird_folded_seq, 0)`)
 
+// newestCommit is the epoch of the newest commit of c.
+const newestCommit = `greatest(` + maxOurEpoch + `, ` + maxOldEpoch + `)`
+
+// oldCommitsSQL looks at the oldest commits of each conversation.
 const oldCommitsSQL = `
-SELECT g.id, g.convo_id FROM unnest($1::text[]) u (id)
+SELECT g.id, c.id FROM unnest($1::text[]) u (id)
+CROSS JOIN LATERAL (SELECT c.id, ` + newestCommit + ` AS newest FROM conversations c WHERE c.id = u.id OFFSET 0) c
 CROSS JOIN LATERAL (
-	SELECT m.id, m.convo_id FROM messages m WHERE m.convo_id = u.id AND m.message_type = 'commit'
-		AND (m.catbird_v IS NOT NULL OR m.catbird_v IS NULL) AND m.created_at <= now() - make_interval(secs => $2)
-		AND m.epoch < (SELECT max(n.epoch) FROM messages n WHERE n.convo_id = u.id AND n.message_type = 'commit')
-	LIMIT $3
-) g LIMIT $3`
+	(SELECT m.id, m.epoch, m.created_at FROM messages m
+		WHERE m.convo_id = c.id AND m.catbird_v IS NOT NULL AND m.message_type = 'commit' ORDER BY m.epoch LIMIT $3)
+	UNION ALL
+	(SELECT m.id, m.epoch, m.created_at FROM messages m
+		WHERE m.convo_id = c.id AND m.catbird_v IS NULL AND m.message_type = 'commit' ORDER BY m.epoch, m.created_at, m.id LIMIT $3)
+) g
+WHERE g.epoch < c.newest AND g.created_at <= now() - make_interval(secs => $2) LIMIT $3`
 
 // sweep looks at the next conversations.
 func (h *round) sweep() error {

@@ -22,14 +22,14 @@ const integrityPageSQL = `SELECT id FROM conversations WHERE id > $1 ORDER BY id
 const (
 	duplicateEpochsSQL = `
 SELECT m.convo_id, m.epoch, NULL::bigint, 1::bigint, count(*) || ' commits at one epoch'
-FROM messages m WHERE m.convo_id = ANY($1::text[]) AND m.message_type = 'commit'
+FROM {commits} m
 GROUP BY m.convo_id, m.epoch HAVING count(*) > 1 AND max(m.created_at) >= $2 ORDER BY 1, 2`
 
 	missingEpochsSQL = `
 SELECT x.convo_id, x.before + 1, NULL::bigint, x.epoch - x.before - 1, 'no commit at epochs ' || x.before + 1 || ' to ' || x.epoch - 1
 FROM (
 	SELECT m.convo_id, m.epoch, max(m.created_at) AS at, lag(m.epoch) OVER (PARTITION BY m.convo_id ORDER BY m.epoch) AS before
-	FROM messages m WHERE m.convo_id = ANY($1::text[]) AND m.message_type = 'commit' GROUP BY m.convo_id, m.epoch
+	FROM {commits} m GROUP BY m.convo_id, m.epoch
 ) x WHERE x.epoch - x.before > 1 AND x.at >= $2 ORDER BY 1, 2`
 
 	// A hole is none where messages are known to have been deleted: below what
@@ -43,17 +43,17 @@ SELECT * FROM (
 		FROM (
 			SELECT m.convo_id, m.seq, max(m.created_at) AS at, lag(m.seq) OVER w AS before,
 				min(CASE WHEN bool_or(m.message_type = 'app') THEN m.seq END) OVER (PARTITION BY m.convo_id) AS oldest
-			FROM messages m WHERE m.convo_id = ANY($1::text[]) AND m.seq > 0
+			FROM {log} m WHERE m.seq > 0
 			GROUP BY m.convo_id, m.seq WINDOW w AS (PARTITION BY m.convo_id ORDER BY m.seq)
 		) g JOIN conversations c ON c.id = g.convo_id
 	) x WHERE x.seq > x.first AND x.kept AND x.at >= $2
 	UNION ALL
 	SELECT m.convo_id, NULL, m.seq, count(*) - 1, 'seq ' || m.seq || ' is there ' || count(*) || ' times'
-	FROM messages m WHERE m.convo_id = ANY($1::text[]) AND m.seq > 0
+	FROM {log} m WHERE m.seq > 0
 	GROUP BY m.convo_id, m.seq HAVING count(*) > 1 AND max(m.created_at) >= $2
 	UNION ALL
 	SELECT m.convo_id, min(m.epoch), NULL, count(*), count(*) || ' rows without a seq'
-	FROM messages m WHERE m.convo_id = ANY($1::text[]) AND coalesce(m.seq, 0) <= 0 AND m.created_at >= $2
+	FROM {log} m WHERE coalesce(m.seq, 0) <= 0 AND m.created_at >= $2
 	GROUP BY m.convo_id
 ) f ORDER BY 1, 3`
 
@@ -66,29 +66,33 @@ SELECT x.id, x.current_epoch, x.seq, 1::bigint, CASE
 	ELSE 'current seq ' || x.seq || ', newest row at ' || coalesce(x.newest, 0) END
 FROM (
 	SELECT c.id, coalesce(c.current_epoch, 0)::bigint AS current_epoch, c.catbird_seq AS seq, {our_seq} AS newest, {old_seq} AS old, c.catbird_trimmed_seq AS trimmed,
-		EXISTS (SELECT FROM messages m WHERE m.convo_id = c.id AND m.message_type = 'app') AS kept,
+		EXISTS (SELECT FROM {log} m WHERE m.convo_id = c.id AND m.message_type = 'app') AS kept,
 		greatest({our_epoch}, {old_epoch}) AS top,
-		greatest(c.updated_at, c.catbird_last_activity, (SELECT max(m.created_at) FROM messages m WHERE m.convo_id = c.id)) AS at
+		greatest(c.updated_at, c.catbird_last_activity, (SELECT max(m.created_at) FROM {log} m WHERE m.convo_id = c.id)) AS at
 	FROM conversations c WHERE c.id = ANY($1::text[])
 ) x WHERE (x.current_epoch <> x.top OR x.seq < x.newest OR (x.kept AND x.seq > greatest(x.newest, x.old, x.trimmed))) AND x.at >= $2 ORDER BY 1`
 )
 
-var epochMismatchesText = fill(epochMismatchesSQL, "our_seq", maxMarkedSeq, "old_seq", maxOldSeq, "our_epoch", maxOurEpoch, "old_epoch", maxOldEpoch)
+// integrityTexts are the statements in full. Rows of ours and of the old server
+// are read through an index each.
+var integrityTexts = func() (texts [4]string) {
+	rows := func(where string) string {
+		part := `SELECT m.convo_id, m.message_type, m.epoch, m.seq, m.created_at FROM messages m WHERE m.convo_id = ANY($1::text[]) AND `
+		return "(" + part + "m.catbird_v IS NOT NULL" + where + " UNION ALL " + part + "m.catbird_v IS NULL" + where + ")"
+	}
+	for i, text := range []string{duplicateEpochsSQL, missingEpochsSQL, sequenceGapsSQL, epochMismatchesSQL} {
+		texts[i] = fill(text, "log", rows(""), "commits", rows(" AND m.message_type = 'commit'"),
+			"our_seq", maxMarkedSeq, "old_seq", maxOldSeq, "our_epoch", maxOurEpoch, "old_epoch", maxOldEpoch)
+	}
+	return texts
+}()
 
 // integrityOf adds what it finds in ids to out.
 func (s *Store) integrityOf(ctx context.Context, ids []string, since time.Time, out *persistence.Integrity) error {
 	if since.IsZero() {
 		since = time.Unix(0, 0)
 	}
-	kinds := []struct {
-		sql string
-		to  *persistence.Finding
-	}{
-		{duplicateEpochsSQL, &out.DuplicateEpochs},
-		{missingEpochsSQL, &out.MissingEpochs},
-		{sequenceGapsSQL, &out.SequenceGaps},
-		{epochMismatchesText, &out.EpochMismatches},
-	}
+	kinds := [...]*persistence.Finding{&out.DuplicateEpochs, &out.MissingEpochs, &out.SequenceGaps, &out.EpochMismatches}
 	found := make([]persistence.Finding, len(kinds))
 	err := s.flight(ctx, s.main, "check conversations", reads, func(b *pgx.Batch) {
 		clear(found)
@@ -96,7 +100,7 @@ func (s *Store) integrityOf(ctx context.Context, ids []string, since time.Time, 
 			b.Queue(fmt.Sprintf("SET LOCAL statement_timeout = %d", integrityTimeout.Milliseconds()))
 			for i := range kinds {
 				f := &found[i]
-				b.Queue(kinds[i].sql, ids, since).Query(each(func(r pgx.Rows) error {
+				b.Queue(integrityTexts[i], ids, since).Query(each(func(r pgx.Rows) error {
 					var e persistence.Example
 					var n int64
 					if err := r.Scan(&e.Convo, &e.Epoch, &e.Seq, &n, &e.Detail); err != nil {
@@ -112,10 +116,10 @@ func (s *Store) integrityOf(ctx context.Context, ids []string, since time.Time, 
 	if err != nil {
 		return err
 	}
-	for i, k := range kinds {
-		k.to.Count += found[i].Count
-		room := max(0, maxExamples-len(k.to.Examples))
-		k.to.Examples = append(k.to.Examples, found[i].Examples[:min(room, len(found[i].Examples))]...)
+	for i, to := range kinds {
+		to.Count += found[i].Count
+		room := max(0, maxExamples-len(to.Examples))
+		to.Examples = append(to.Examples, found[i].Examples[:min(room, len(found[i].Examples))]...)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -84,4 +85,22 @@ func fresh(t testing.TB, change ...func(*Config)) (*Store, *pgx.Conn) {
 	t.Helper()
 	url := testenv.Postgres(t)
 	return prepare(t, url, change...), connect(t, url)
+}
+
+// explain returns the plan that a connection keeps for a statement.
+func explain(t testing.TB, conn *pgx.Conn, sql string, args int) string {
+	t.Helper()
+	nulls := strings.TrimSuffix(strings.Repeat("NULL,", args), ",")
+	results, err := conn.PgConn().Exec(patience(t), "PREPARE explained AS "+sql+"; EXPLAIN EXECUTE explained("+nulls+"); DEALLOCATE explained").ReadAll()
+	if err != nil {
+		t.Fatalf("explain %.60s: %v", sql, err)
+	}
+	var plan strings.Builder
+	for _, r := range results {
+		for _, row := range r.Rows {
+			plan.Write(row[0])
+			plan.WriteByte('\n')
+		}
+	}
+	return plan.String()
 }

@@ -208,15 +208,18 @@ func (s *Store) Epoch(ctx context.Context, convo, caller string) (int64, error) 
 	return epoch, nil
 }
 
-// commitsSQL is commits by epoch, ours and the old server's merged.
+// commitsSQL is commits by epoch, ours and the old server's merged. The current
+// epoch of one who has left is the last that it may see.
 const commitsSQL = `
 WITH h AS MATERIALIZED (
 	SELECT h.*, (SELECT {current_epoch} FROM conversations c WHERE c.id = h.id) AS epoch FROM ({head}) h
 )
-SELECT h.known, h.left_at IS NOT NULL, h.epoch, coalesce((
-		SELECT max(m.epoch) FROM messages m WHERE h.left_at IS NOT NULL AND m.convo_id = $1 AND coalesce(m.seq, 0) <= h.last
-			AND (coalesce(m.seq, 0) > 0 OR m.created_at <= h.left_at)
-	), 0), p.id, coalesce(p.sender_did, ''), coalesce(p.epoch, 0), coalesce(p.seq, 0),
+SELECT h.known, CASE WHEN h.left_at IS NULL THEN h.epoch ELSE greatest(0,
+		(SELECT m.epoch FROM messages m WHERE m.convo_id = $1 AND m.catbird_v IS NOT NULL AND m.message_type = 'commit'
+			AND m.seq <= h.last ORDER BY m.epoch DESC LIMIT 1),
+		(SELECT m.epoch FROM messages m WHERE m.convo_id = $1 AND m.catbird_v IS NULL AND m.message_type = 'commit'
+			AND coalesce(m.seq, 0) <= h.last AND (coalesce(m.seq, 0) > 0 OR m.created_at <= h.left_at)
+			ORDER BY m.epoch DESC, m.created_at DESC, m.id DESC LIMIT 1)) END, p.id, coalesce(p.sender_did, ''), coalesce(p.epoch, 0), coalesce(p.seq, 0),
 	CASE WHEN p.n = 1 OR p.total <= $5 THEN coalesce(p.ciphertext, ''::bytea) END, p.created_at
 FROM h LEFT JOIN LATERAL (
 	SELECT x.*, row_number() OVER (ORDER BY epoch, seq, created_at, id) AS n,
@@ -255,15 +258,14 @@ func (s *Store) Commits(ctx context.Context, q persistence.CommitsQuery) (persis
 		return persistence.CommitsPage{}, conversation.Refuse(conversation.InvalidEpochRange, "fromEpoch: is after toEpoch")
 	}
 	var page persistence.CommitsPage
-	var there, known, gone bool
-	var end int64 // the last epoch that one who has left may see
+	var there, known bool
 	n, complete := 0, true
 	err := s.many(ctx, s.main, "read commits", commitsText(limit+1), []any{q.Convo, q.Caller, q.From, to, q.MaxBytes},
 		func() { page, there, n, complete = persistence.CommitsPage{}, false, 0, true }, func(r pgx.Rows) error {
 			m := persistence.Message{Kind: conversation.KindCommit}
 			var id *string
 			var at pgtype.Timestamptz
-			if err := r.Scan(&known, &gone, &page.Current, &end, &id, &m.Sender, &m.Epoch, &m.Seq, &m.Ciphertext, &at); err != nil {
+			if err := r.Scan(&known, &page.Current, &id, &m.Sender, &m.Epoch, &m.Seq, &m.Ciphertext, &at); err != nil {
 				return err
 			}
 			there = true
@@ -286,8 +288,6 @@ func (s *Store) Commits(ctx context.Context, q persistence.CommitsQuery) (persis
 		return persistence.CommitsPage{}, notFound()
 	case !known:
 		return persistence.CommitsPage{}, notMember()
-	case gone:
-		page.Current = end
 	}
 	return page, nil
 }

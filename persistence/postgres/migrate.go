@@ -105,6 +105,8 @@ const mlsPrefix = `substring(ciphertext from 1 for 4) IN ('\x00010001'::bytea, '
 // our own rows only: the old server inserts commits without a seq and takes
 // its next seq from MAX + 1 without a lock. None is over a column that every
 // append changes in conversations or members, so those updates stay HOT.
+// The one on members is not partial, lest a plan that was made while the table
+// was empty reads it whole instead of the few rows of one conversation.
 var indexes = []index{
 	{name: "catbird_messages_seq", table: "messages", unique: true, definition: `(convo_id, seq) WHERE catbird_v IS NOT NULL`},
 	{name: "catbird_messages_epoch", table: "messages", unique: true, definition: `(convo_id, epoch) WHERE catbird_v IS NOT NULL AND message_type = 'commit'`},
@@ -112,7 +114,7 @@ var indexes = []index{
 	{name: "catbird_messages_old_commits", table: "messages", definition: `(convo_id, epoch, created_at, id) WHERE catbird_v IS NULL AND message_type = 'commit'`},
 	{name: "catbird_messages_old_mls", table: "messages", definition: `(convo_id) WHERE catbird_v IS NULL AND message_type = 'commit' AND ` + mlsPrefix},
 	{name: "catbird_messages_expires", table: "messages", definition: `(expires_at) WHERE expires_at IS NOT NULL AND message_type = 'app'`},
-	{name: "catbird_members_did", table: "members", definition: `(member_did) WHERE left_at IS NULL`},
+	{name: "catbird_members_did", table: "members", definition: `(member_did, convo_id)`},
 	{name: "catbird_welcomes_recipient", table: "welcome_messages", definition: `(convo_id, recipient_did, created_at)`},
 	{name: "catbird_welcomes_consumed", table: "welcome_messages", definition: `(consumed_at) WHERE consumed`},
 }

@@ -21,7 +21,10 @@ FROM members m WHERE m.convo_id = $1 ORDER BY m.joined_at, m.member_did`
 	overviewEpochsSQL = `
 SELECT coalesce(m.epoch, 0), count(*) FILTER (WHERE m.message_type = 'commit'),
 	count(*) FILTER (WHERE m.message_type IS DISTINCT FROM 'commit'), min(m.created_at), max(m.created_at)
-FROM messages m WHERE m.convo_id = $1 GROUP BY 1 ORDER BY 1`
+FROM (
+	SELECT epoch, message_type, created_at FROM messages WHERE convo_id = $1 AND catbird_v IS NOT NULL
+	UNION ALL SELECT epoch, message_type, created_at FROM messages WHERE convo_id = $1 AND catbird_v IS NULL
+) m GROUP BY 1 ORDER BY 1`
 )
 
 // snapshot queues build's statements between the ends of a transaction that

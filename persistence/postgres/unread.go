@@ -31,23 +31,22 @@ WITH conv AS MATERIALIZED (
 ), low AS MATERIALIZED (
 	SELECT id, seq, min(counted) AS counted FROM mem GROUP BY id, seq
 ), line AS (
-	SELECT id, counted AS place, did, 0 AS message FROM mem
+	SELECT id, seq, counted AS place, did, 0 AS message FROM mem
 	UNION ALL
-	SELECT low.id, g.seq, g.sender_did, 1 FROM low
+	SELECT low.id, low.seq, g.seq, g.sender_did, 1 FROM low
 	CROSS JOIN LATERAL (
 		SELECT g.seq, g.sender_did FROM messages g
 		WHERE g.convo_id = low.id AND g.catbird_v IS NOT NULL AND g.message_type = 'app' AND g.seq > low.counted AND g.seq <= low.seq
 		OFFSET 0
 	) g
 ), sums AS MATERIALIZED (
-	SELECT id, did, message,
+	SELECT id, seq, did, message,
 		sum(message) OVER (PARTITION BY id ORDER BY place DESC, message ROWS UNBOUNDED PRECEDING) AS total,
 		sum(message) OVER (PARTITION BY id, did ORDER BY place DESC, message ROWS UNBOUNDED PRECEDING) AS own
 	FROM line
 ), counted AS (
-	UPDATE members m SET unread_count = coalesce(m.unread_count, 0) + sums.total - sums.own, catbird_counted_seq = conv.seq
-	FROM sums JOIN conv ON conv.id = sums.id
-	WHERE sums.message = 0 AND m.convo_id = sums.id AND m.member_did = sums.did AND m.convo_id = ANY($1::text[])
+	UPDATE members m SET unread_count = coalesce(m.unread_count, 0) + sums.total - sums.own, catbird_counted_seq = sums.seq
+	FROM sums WHERE sums.message = 0 AND m.convo_id = sums.id AND m.member_did = sums.did
 )
 UPDATE conversations c SET catbird_folded_seq = conv.seq FROM conv WHERE c.ctid = conv.at`
 
@@ -81,9 +80,10 @@ UPDATE members m SET
 			AND coalesce(g.seq, 0) > k.read AND g.sender_did IS DISTINCT FROM $2
 	)
 FROM (
-	SELECT least($3::bigint, ` + currentSeq + `) AS read, greatest(least($3::bigint, ` + currentSeq + `), coalesce(m.catbird_counted_seq, 0)) AS counted
-	FROM conversations c JOIN members m ON m.convo_id = c.id AND m.member_did = $2
-	WHERE c.id = $1
+	SELECT r.read, greatest(r.read, coalesce(m.catbird_counted_seq, 0)) AS counted
+	FROM (SELECT least($3::bigint, ` + currentSeq + `) AS read FROM conversations c WHERE c.id = $1 OFFSET 0) r
+	CROSS JOIN members m WHERE m.convo_id = $1 AND m.member_did = $2
+	OFFSET 0
 ) k
 WHERE m.convo_id = $1 AND m.member_did = $2 AND m.left_at IS NULL`
 

@@ -35,6 +35,10 @@ func standing(b *pgx.Batch, convo, caller string) *error {
 // returns it. Welcomes of the old server do not say where reading begins: that is
 // the newest commit that is not younger, and the newest seq.
 func (sch schema) fetchWelcomeSQL() string {
+	before := func(what, where, order string) string {
+		return fill(`(SELECT {what} FROM messages g WHERE g.convo_id = w.convo_id AND {where} AND g.created_at <= w.created_at ORDER BY {order} LIMIT 1)`,
+			"what", what, "where", where, "order", order)
+	}
 	set := ""
 	if sch.hasText("welcome_messages", "state") {
 		set += ", state = 'in_flight'"
@@ -48,10 +52,12 @@ WHERE w.id = (SELECT n.id FROM welcome_messages n WHERE n.convo_id = $1 AND n.re
 		ORDER BY n.created_at DESC, n.id DESC LIMIT 1)
 	AND EXISTS (SELECT FROM members m WHERE m.convo_id = $1 AND m.member_did = $2 AND m.left_at IS NULL)
 RETURNING w.welcome_data,
-	coalesce(w.catbird_epoch, (SELECT max(g.epoch) FROM messages g WHERE g.convo_id = w.convo_id
-		AND g.message_type = 'commit' AND g.created_at <= w.created_at), 0),
-	coalesce(w.catbird_seq, (SELECT max(g.seq) FROM messages g WHERE g.convo_id = w.convo_id AND g.created_at <= w.created_at), 0)`,
-		"set", set)
+	coalesce(w.catbird_epoch, greatest({our_epoch}, {old_epoch}, 0)), coalesce(w.catbird_seq, greatest({our_seq}, {old_seq}, 0))`,
+		"set", set,
+		"our_epoch", before("g.epoch", "g.catbird_v IS NOT NULL AND g.message_type = 'commit'", "g.epoch DESC"),
+		"old_epoch", before("g.epoch", "g.catbird_v IS NULL AND g.message_type = 'commit'", "g.epoch DESC, g.created_at DESC, g.id DESC"),
+		"our_seq", before("g.seq", "g.catbird_v IS NOT NULL", "g.seq DESC"),
+		"old_seq", before("coalesce(g.seq, 0)", "g.catbird_v IS NULL", "coalesce(g.seq, 0) DESC, g.created_at DESC, g.id DESC"))
 }
 
 // Welcome returns the caller's newest welcome that is not consumed.
