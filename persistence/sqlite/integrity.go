@@ -154,12 +154,16 @@ func (r *integrityRange) mismatches(c *conn, out *persistence.Integrity) error {
 			return err
 		}
 		if logEpoch.Valid && logEpoch.Int64 != epoch {
-			found(&out.EpochMismatches, 1, persistence.Example{Convo: convo, Epoch: &epoch,
-				Detail: fmt.Sprintf("the conversation is at epoch %d, its log at %d", epoch, logEpoch.Int64)})
+			found(&out.EpochMismatches, 1, persistence.Example{
+				Convo: convo, Epoch: &epoch,
+				Detail: fmt.Sprintf("the conversation is at epoch %d, its log at %d", epoch, logEpoch.Int64),
+			})
 		}
 		if logSeq.Int64 > seq || (firstApp.Valid && logSeq.Int64 < seq && trimmed < seq) {
-			found(&out.EpochMismatches, 1, persistence.Example{Convo: convo, Seq: &seq,
-				Detail: fmt.Sprintf("the conversation is at seq %d, its log at %d", seq, logSeq.Int64)})
+			found(&out.EpochMismatches, 1, persistence.Example{
+				Convo: convo, Seq: &seq,
+				Detail: fmt.Sprintf("the conversation is at seq %d, its log at %d", seq, logSeq.Int64),
+			})
 		}
 		return nil
 	}, `SELECT c.id, c.current_epoch, c.catbird_seq, c.catbird_trimmed_seq, max(m.epoch) FILTER (WHERE m.message_type = 'commit'),

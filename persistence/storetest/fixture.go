@@ -36,7 +36,8 @@ const patience = time.Minute
 func newFixture(t interface {
 	tb
 	Cleanup(func())
-}, h Harness) *fixture {
+}, h Harness,
+) *fixture {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return &fixture{Harness: h, t: t, ctx: ctx, tag: randomHex(5)}

@@ -94,8 +94,11 @@ func lookupManyInOrder(t *testing.T, f *fixture) {
 	b.append(keyed)
 	convos := []string{b.convo, a.convo, a.convo, b.convo, b.convo}
 	refs := []persistence.Ref{
-		{ID: inB.ID}, {ID: newID()}, {ID: inA.ID},
-		{ID: newID(), Caller: alice, Endpoint: conversation.OpSend, Key: "k"}, {ID: inA.ID},
+		{ID: inB.ID},
+		{ID: newID()},
+		{ID: inA.ID},
+		{ID: newID(), Caller: alice, Endpoint: conversation.OpSend, Key: "k"},
+		{ID: inA.ID},
 	}
 	got, err := f.Store.Lookup(f.ctx, convos, refs)
 	f.ok(err, "look up")
