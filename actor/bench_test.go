@@ -111,13 +111,17 @@ func benchmarkDo(b *testing.B, convos, senders int) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
 }
 
-// loadMany loads n conversations of 10 members and returns how many bytes of
-// heap each takes, the registry's own included.
-func loadMany(t testing.TB, h *house, n int) float64 {
+// seedMany makes n conversations of 10 members.
+func seedMany(h *house, n int) {
 	for i := range n {
 		members := tenMembers(i * 10)
 		h.store.Seed(convoID(i), members[0], members[1:]...)
 	}
+}
+
+// loadMany loads n conversations and returns how many bytes of heap each takes,
+// the registry's own included.
+func loadMany(t testing.TB, h *house, n int) float64 {
 	before := heap()
 	load := make(chan int)
 	done := make(chan struct{})
@@ -158,10 +162,12 @@ func heap() uint64 {
 // Goal P7: under 1 KiB for an idle active conversation of 10 members.
 func TestIdleActorsAreSmall(t *testing.T) {
 	if testing.Short() {
-		t.Skip("loads 20,000 conversations")
+		t.Skip("loads 10,000 conversations")
 	}
+	const n = 10_000
 	h := quietHouse(t, nil)
-	each := loadMany(t, h, 20_000)
+	seedMany(h, n)
+	each := loadMany(t, h, n)
 	t.Logf("%.0f bytes for an idle active conversation of 10 members", each)
 	if each >= 1024 {
 		t.Errorf("%.0f bytes each, want less than 1,024", each)
@@ -172,6 +178,7 @@ func TestIdleActorsAreSmall(t *testing.T) {
 func BenchmarkMillion(b *testing.B) {
 	for b.Loop() {
 		h := quietHouse(b, func(c *Config) { c.MaxActors = 1_000_000 })
+		seedMany(h, 1_000_000)
 		b.ReportMetric(loadMany(b, h, 1_000_000), "bytes/actor")
 		b.ReportMetric(float64(runtime.NumGoroutine()), "goroutines")
 	}

@@ -210,6 +210,9 @@ func TestSupervisorForgets(t *testing.T) {
 	if n := len(s.crashes); n > maxCrashed {
 		t.Errorf("%d conversations remembered, want at most %d", n, maxCrashed)
 	}
+	for i := 0; len(s.crashes) < maxCrashed; i++ {
+		s.crashed(convoID(2*maxCrashed+i), now)
+	}
 	s.crashed("beef", now.Add(2*restartWindow))
 	if n := len(s.crashes); n != 1 {
 		t.Errorf("%d conversations remembered after their window", n)

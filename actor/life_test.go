@@ -103,7 +103,7 @@ func TestMaxActorsIsHard(t *testing.T) {
 	for g := range 16 {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(g), 0))
-			for range 200 {
+			for range 100 {
 				_, err := h.reg.Do(t.Context(), request(convoID(rnd.IntN(convos)), alice, send(0, "x")))
 				switch {
 				case err == nil:
@@ -121,8 +121,8 @@ func TestMaxActorsIsHard(t *testing.T) {
 	if n := over.Load(); n > most {
 		t.Errorf("%d actors at once, want at most %d", n, most)
 	}
-	if ok.Load() < 16*200*9/10 {
-		t.Errorf("only %d of %d were served, %d overloaded", ok.Load(), 16*200, overloaded.Load())
+	if ok.Load() < 16*100*9/10 {
+		t.Errorf("only %d of %d were served, %d overloaded", ok.Load(), 16*100, overloaded.Load())
 	}
 	for i := range convos {
 		if err := h.store.Check(convoID(i)); err != nil {
@@ -173,12 +173,13 @@ func TestActorThatNeverLoadedIsLetGoOf(t *testing.T) {
 func TestIdleActorsHaveNoGoroutine(t *testing.T) {
 	const n = 10_000
 	h := quietHouse(t, nil)
+	for i := range n {
+		h.store.Seed(convoID(i), alice)
+	}
 	before := runtime.NumGoroutine()
 	loadMany(t, h, n)
-	for i := range n { // each has worked, too
-		if i%100 == 0 {
-			h.do(request(convoID(i), did32(i*10), send(0, "x")))
-		}
+	for i := range n / 100 { // some have worked, too
+		h.do(request(convoID(i*100), alice, send(0, "x")))
 	}
 	if h.reg.Active() != n {
 		t.Fatalf("%d actors", h.reg.Active())

@@ -50,7 +50,8 @@ func (s *supervisor) crashed(convo string, now time.Time) {
 	c.notBefore = now.Add(firstBackoff << (c.count - 1))
 }
 
-// shrink makes room: what has passed goes first, then anything.
+// shrink makes room, for more than one: what has passed goes first, then
+// anything.
 func (s *supervisor) shrink(now time.Time) {
 	if len(s.crashes) < maxCrashed {
 		return
@@ -61,7 +62,7 @@ func (s *supervisor) shrink(now time.Time) {
 		}
 	}
 	for convo := range s.crashes {
-		if len(s.crashes) < maxCrashed {
+		if len(s.crashes) < maxCrashed*7/8 {
 			return
 		}
 		delete(s.crashes, convo)
