@@ -230,7 +230,7 @@ func TestFieldsAreNamed(t *testing.T) {
 		{"createConvo", create("metadata", obj{"name": "a\x00"}), "metadata.name"},
 		{"createConvo", create("currentEpoch", 2), "currentEpoch"},
 		{"createConvo", create("currentEpoch", -1), "currentEpoch"},
-		{"createConvo", create("keyPackageHashes", hashes(carol, hashOf("x"))), "keyPackageHashes"},
+		{"createConvo", create("keyPackageHashes", hashes("carol", hashOf("x"))), "keyPackageHashes"},
 		{"createConvo", create("keyPackageHashes", hashes(bob, "zz")), "keyPackageHashes"},
 		{"createConvo", create("keyPackageHashes", []obj{{"did": bob}}), "keyPackageHashes[0].hash"},
 		{"createConvo", create("idempotencyKey", long), "idempotencyKey"},
