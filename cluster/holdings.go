@@ -16,9 +16,11 @@ import (
 
 // HoldingsConfig is what Holdings needs. All but Registerer are required.
 type HoldingsConfig struct {
-	Lease   Lease
-	Node    string
-	Address string // of the node's internal port
+	Lease Lease
+	Node  string
+	// Address returns the host:port of the node's internal port. It is asked
+	// for after Start only.
+	Address func() string
 	TTL     time.Duration
 	// Session returns the id of the node's session, "" while there is none.
 	Session func() string
@@ -110,7 +112,7 @@ func (h *Holdings) Stop(ctx context.Context) error {
 }
 
 func (h *Holdings) entry(session string) Entry {
-	return Entry{Session: session, Node: h.cfg.Node, Address: h.cfg.Address}
+	return Entry{Session: session, Node: h.cfg.Node, Address: h.cfg.Address()}
 }
 
 // Take takes the lease of convo for session, in one round trip where nobody
@@ -218,7 +220,7 @@ func (h *Holdings) renewLoop(ctx context.Context) {
 		wait := h.cfg.TTL / 3
 		if session := h.cfg.Session(); session == "" {
 			wait = min(wait, 100*time.Millisecond)
-		} else if err := h.cfg.Lease.RenewSession(ctx, session, h.cfg.Node, h.cfg.Address, h.cfg.TTL); err != nil {
+		} else if err := h.cfg.Lease.RenewSession(ctx, session, h.cfg.Node, h.cfg.Address(), h.cfg.TTL); err != nil {
 			wait = min(wait, time.Second)
 		}
 		if !sleep(ctx, wait) {

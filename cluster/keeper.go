@@ -81,6 +81,10 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	return k
 }
 
+// SetAddress sets the address that the session tells others, before Start: it is
+// known only once the port is open.
+func (k *Keeper) SetAddress(address string) { k.cfg.Address = address }
+
 // OnLost adds f, called after a session was found ended: what was loaded under
 // it must be dropped. f must not block.
 func (k *Keeper) OnLost(f func(*Session)) { k.onLost = append(k.onLost, f) }

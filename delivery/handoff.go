@@ -6,18 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"catbird/peer"
 	"catbird/persistence"
 )
-
-// Movers hand conversations over to other nodes.
-type Movers interface {
-	// Offer asks the node at address which of convos its own ring gives it
-	// (rule 17). Those it does not name stay where they are.
-	Offer(ctx context.Context, address string, convos []string) (accepted []string, err error)
-	// Take tells it that they are free now, and that it may load them. Nothing
-	// waits for it to have done so.
-	Take(ctx context.Context, address string, convos []string) error
-}
 
 const (
 	handoffChunk = 256
@@ -30,7 +21,7 @@ const (
 // Handoff hands conversations over to the nodes that the ring gives them to,
 // whenever it changes, until ctx ends: in chunks, concurrency of them at once.
 // changed wakes it; what a taker does not accept yet is offered again.
-func (s *Service) Handoff(ctx context.Context, m Movers, changed <-chan struct{}, concurrency int) {
+func (s *Service) Handoff(ctx context.Context, changed <-chan struct{}, concurrency int) {
 	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
@@ -40,7 +31,7 @@ func (s *Service) Handoff(ctx context.Context, m Movers, changed <-chan struct{}
 		case <-changed:
 		case <-t.C:
 		}
-		if s.handOver(ctx, m, concurrency) > 0 {
+		if s.handOver(ctx, concurrency) > 0 {
 			t.Reset(handoffEvery)
 		}
 	}
@@ -48,7 +39,7 @@ func (s *Service) Handoff(ctx context.Context, m Movers, changed <-chan struct{}
 
 // handOver goes through all that is in memory once and returns how many
 // conversations that others should own stayed.
-func (s *Service) handOver(ctx context.Context, m Movers, concurrency int) (left int) {
+func (s *Service) handOver(ctx context.Context, concurrency int) (left int) {
 	start := time.Now()
 	byOwner := map[string][]string{} // address → conversations
 	s.cfg.Actors.Each(func(convo string) {
@@ -70,7 +61,7 @@ func (s *Service) handOver(ctx context.Context, m Movers, concurrency int) (left
 			places <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-places }()
-				n := s.handChunk(ctx, m, address, chunk)
+				n := s.handChunk(ctx, address, chunk)
 				mu.Lock()
 				defer mu.Unlock()
 				moved += n
@@ -88,10 +79,8 @@ func (s *Service) handOver(ctx context.Context, m Movers, concurrency int) (left
 
 // handChunk hands over what the taker accepts. Letting go never waits for the
 // taker: it loads when it likes, or when somebody asks it.
-func (s *Service) handChunk(ctx context.Context, m Movers, address string, convos []string) (moved int) {
-	ask, cancel := context.WithTimeout(ctx, offerTimeout)
-	accepted, err := m.Offer(ask, address, convos)
-	cancel()
+func (s *Service) handChunk(ctx context.Context, address string, convos []string) (moved int) {
+	accepted, err := s.offer(ctx, address, convos)
 	if err != nil {
 		s.metrics.handoffs.WithLabelValues("unreachable").Inc()
 		s.log.Debug("conversations not offered", "address", address, "error", err)
@@ -106,12 +95,28 @@ func (s *Service) handChunk(ctx context.Context, m Movers, address string, convo
 	}
 	s.metrics.handoffs.WithLabelValues("moved").Inc()
 	s.metrics.moved.Add(float64(len(accepted)))
-	ask, cancel = context.WithTimeout(ctx, offerTimeout)
+	ask, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
-	if err := m.Take(ask, address, accepted); err != nil {
+	if _, err := s.cfg.Peers.Ask(ask, address, peer.Question{Take: accepted}); err != nil {
 		s.log.Debug("taker not told", "address", address, "error", err)
 	}
 	return len(accepted)
+}
+
+// offer asks the node at address which of convos its own ring gives it (rule
+// 17). Those it does not name stay where they are.
+func (s *Service) offer(ctx context.Context, address string, convos []string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+	defer cancel()
+	answer, err := s.cfg.Peers.Ask(ctx, address, peer.Question{Offer: convos})
+	if err != nil {
+		return nil, err
+	}
+	offered := make(map[string]bool, len(convos))
+	for _, convo := range convos {
+		offered[convo] = true
+	}
+	return slices.DeleteFunc(answer.Accepted, func(convo string) bool { return !offered[convo] }), nil
 }
 
 // Accepts returns those of convos that this node's own ring gives it and that

@@ -20,6 +20,13 @@ func (s *Service) Serve(ctx context.Context, q peer.Question) peer.Answer {
 }
 
 func (s *Service) serve(ctx context.Context, q peer.Question) peer.Answer {
+	switch {
+	case len(q.Offer) > 0:
+		return peer.Answer{Status: peer.Served, Accepted: s.Accepts(q.Offer)}
+	case len(q.Take) > 0:
+		s.TakeOver(ctx, q.Take)
+		return peer.Answer{Status: peer.Served}
+	}
 	convo := q.Subject()
 	if !q.MustServe && !s.cfg.Actors.Has(convo) {
 		if _, self, ok := s.cfg.Cluster.Owner(convo); (ok && !self) || s.cfg.Cluster.Leaving() {

@@ -22,6 +22,8 @@ const (
 	fieldKey         = 8
 	fieldDigest      = 9
 	fieldRetry       = 10
+	fieldOffer       = 11 // repeated
+	fieldTake        = 12 // repeated
 	// The command: one of these.
 	fieldAddMembers = 16
 	fieldLeave      = 17
@@ -46,6 +48,7 @@ const (
 	fieldAddress     = 13
 	fieldSession     = 14
 	fieldFence       = 15
+	fieldAccepted    = 16 // repeated
 )
 
 // maxMessageText bounds what a refusal says to a person, in bytes.
@@ -66,6 +69,8 @@ func appendQuestion(b []byte, q *Question, left time.Duration) []byte {
 	b = appendBool(b, fieldMustServe, q.MustServe)
 	b = appendString(b, fieldRequestID, q.RequestID)
 	b = appendString(b, fieldTraceparent, q.Traceparent)
+	b = appendStrings(b, fieldOffer, q.Offer)
+	b = appendStrings(b, fieldTake, q.Take)
 	if r := q.Change; r != nil {
 		b = appendString(b, fieldChangeID, r.ID)
 		b = appendString(b, fieldKey, r.Key)
@@ -76,10 +81,22 @@ func appendQuestion(b []byte, q *Question, left time.Duration) []byte {
 	return b
 }
 
+func appendStrings(b []byte, field int, list []string) []byte {
+	for _, s := range list {
+		b = appendElement(b, field, s)
+	}
+	return b
+}
+
 // questionSize returns about how many bytes q takes in wire form, never fewer.
 func questionSize(q *Question) int {
 	const overhead = 128
 	n := overhead + len(q.Convo) + len(q.Caller) + len(q.RequestID) + len(q.Traceparent)
+	for _, list := range [][]string{q.Offer, q.Take} {
+		for _, convo := range list {
+			n += len(convo) + 8
+		}
+	}
 	if r := q.Change; r != nil {
 		n += len(r.ID) + len(r.Convo) + len(r.Caller) + len(r.Key) + len(r.Digest) + commandSize(r.Command)
 	}
@@ -116,6 +133,10 @@ func decodeQuestion(kind frameKind, body []byte, owned bool) (q Question, left t
 			r.Digest = bytes.Clone(d.view())
 		case fieldRetry:
 			r.Retry = d.bool()
+		case fieldOffer:
+			q.Offer = append(q.Offer, d.string())
+		case fieldTake:
+			q.Take = append(q.Take, d.string())
 		case fieldAddMembers, fieldLeave, fieldCommit, fieldSend:
 			r.Command = decodeCommand(&d, owned)
 		}
@@ -152,6 +173,7 @@ func appendAnswer(b []byte, a *Answer) []byte {
 	switch a.Status {
 	case Served:
 		b = appendInt(b, fieldEpoch, a.Epoch)
+		b = appendStrings(b, fieldAccepted, a.Accepted)
 		b = appendString(b, fieldResultID, a.Result.ID)
 		b = appendInt(b, fieldResultEpoch, a.Result.Epoch)
 		b = appendInt(b, fieldResultSeq, a.Result.Seq)
@@ -195,6 +217,8 @@ func decodeAnswer(body []byte) (a Answer, err error) {
 			a.Epoch = d.int()
 		case fieldResultID, fieldResultEpoch, fieldResultSeq, fieldResultAt:
 			decodeResult(&d, &a.Result)
+		case fieldAccepted:
+			a.Accepted = append(a.Accepted, d.string())
 		case fieldCode:
 			refusal.Code = conversation.Code(d.string())
 		case fieldMessage:

@@ -19,6 +19,10 @@ type Question struct {
 	// Convo and Caller, the caller's verified identity, of an epoch query. With
 	// a Change, its own are what counts.
 	Convo, Caller string
+	// Offer asks which of these conversations the node's own ring gives it, Take
+	// tells it that they are free now and that it may load them; without a
+	// Change, Convo and Caller.
+	Offer, Take []string
 	// MustServe says that nobody holds the conversation: who is asked must take
 	// it, whatever its ring says (rule 16).
 	MustServe bool
@@ -92,7 +96,9 @@ type Answer struct {
 	Result  conversation.Result
 	Epoch   int64
 	Refusal *conversation.Error
-	Holder  Holder
+	// Accepted are those of an Offer that the node will take.
+	Accepted []string
+	Holder   Holder
 	// Draining says that the node is about to leave: next time, somebody else is
 	// the better one to ask.
 	Draining bool

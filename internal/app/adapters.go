@@ -21,7 +21,10 @@ func (s sessions) Current() actor.Session {
 	return nil // and not a nil pointer that is not nil
 }
 
-type switchboard struct{ delivery *delivery.Service }
+type switchboard struct {
+	delivery *delivery.Service
+	changed  func(delivery.Flags)
+}
 
 // Flags implements operator.Switchboard.
 func (s switchboard) Flags() operator.Flags {
@@ -31,7 +34,9 @@ func (s switchboard) Flags() operator.Flags {
 
 // SetFlags implements operator.Switchboard.
 func (s switchboard) SetFlags(ctx context.Context, f operator.Flags) error {
-	return s.delivery.SetFlags(ctx, delivery.Flags{ActorSystem: f.ActorSystem, RolloutPercent: f.RolloutPercent})
+	flags := delivery.Flags{ActorSystem: f.ActorSystem, RolloutPercent: f.RolloutPercent}
+	s.changed(flags) // first: others may stop giving this node what it will not serve
+	return s.delivery.SetFlags(ctx, flags)
 }
 
 type lister struct{ actors *actor.Registry }

@@ -45,6 +45,7 @@ type App struct {
 	actors   *actor.Registry
 	delivery *delivery.Service
 	house    *housekeeper
+	fellows  *fellows // nil for a node alone
 	probe    *probe
 	api      http.Handler // the clients' API
 	admin    http.Handler // the operators' API
@@ -96,9 +97,6 @@ func New(ctx context.Context, opts Options) (*App, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	if cfg.Clustered() {
-		return nil, errors.New("REDIS_URL, GOSSIP_JOIN: this version runs one node alone; unset both")
-	}
 	a := &App{
 		cfg: cfg, log: opts.Logger.With("component", "app"), version: opts.Version, listen: opts.Listen,
 		stops: newStack(opts.Logger.With("component", "app")),
@@ -143,29 +141,47 @@ func (a *App) start(ctx context.Context) error {
 	if a.internal, err = a.open(ctx, "internal", "INTERNAL_PORT", a.cfg.Server.InternalHost, a.cfg.Server.InternalPort, a.adminBounds(), a.admin); err != nil {
 		return err
 	}
+	if a.fellows != nil {
+		if err := a.meet(); err != nil {
+			return err
+		}
+	}
+	a.internal.serve(func(err error) { a.failed <- err })
 	if a.clients, err = a.open(ctx, "client", "SERVER_PORT", a.cfg.Server.Host, a.cfg.Server.Port, a.clientBounds(), http.HandlerFunc(a.serveClient)); err != nil {
 		return err
 	}
+	a.clients.serve(func(err error) { a.failed <- err })
 	if err := a.registerConnections(); err != nil {
 		return err
 	}
 	a.stops.push("announcement", 0, a.depart)
 	work.Go(func() {
-		if a.join(life) {
+		if a.join(life, &work) {
 			a.house.run(life)
 		}
 	})
 	return nil
 }
 
-// open listens and serves, and says how that is undone.
+// meet makes this node known by the address of its internal port.
+func (a *App) meet() error {
+	f := a.fellows
+	if err := f.meet(a.internal.ln.Addr(), a.delivery, a.delivery.Flags()); err != nil {
+		return err
+	}
+	a.keeper.SetAddress(f.address)
+	a.internal.http.Handler = f.mount(a.internal.http.Handler)
+	a.stops.push("streams of other nodes", a.cfg.Drain.Timeout/3, f.server.Stop)
+	return nil
+}
+
+// open listens, and says how that and serving are undone.
 func (a *App) open(ctx context.Context, name, variable, host string, port int, b bounds, h http.Handler) (*server, error) {
 	ln, err := a.listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return nil, fmt.Errorf("%s: listening on the %s port: %w", variable, name, err)
 	}
 	s := newServer(name, ln, h, b, a.log)
-	s.serve(func(err error) { a.failed <- err })
 	a.stops.push(name+" port", a.cfg.Drain.Timeout*2/3, s.shutdown)
 	return s, nil
 }
@@ -176,6 +192,9 @@ func (a *App) open(ctx context.Context, name, variable, host string, port int, b
 func (a *App) Leave() {
 	a.leaving.Do(func() {
 		a.state.Store(int32(Leaving))
+		if a.fellows != nil {
+			a.fellows.leave()
+		}
 		a.log.Info("leaving", "delay", a.cfg.Drain.Delay)
 	})
 }
@@ -190,7 +209,26 @@ func (a *App) depart(ctx context.Context) error {
 	case <-t.C:
 	case <-ctx.Done(): // the delay is a courtesy
 	}
+	if a.fellows != nil {
+		a.awaitHandoff(ctx)
+	}
 	return nil
+}
+
+// awaitHandoff waits until the others have taken what this node held, or for a
+// third of DRAIN_TIMEOUT: what is left is released with the actors.
+func (a *App) awaitHandoff(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Drain.Timeout/3)
+	defer cancel()
+	t := time.NewTicker(10 * time.Millisecond)
+	defer t.Stop()
+	for a.actors.Active() > 0 && a.fellows.othersReady() {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Stop leaves, then stops everything, last started first. DRAIN_DELAY and

@@ -29,13 +29,15 @@ func (a *App) build(ctx context.Context, log *slog.Logger) error {
 	if err := registerPool(a.registry, a.store.Stats); err != nil {
 		return err
 	}
-	a.buildOwnership(log)
+	if err := a.buildOwnership(log); err != nil {
+		return err
+	}
 	if a.house, err = newHousekeeper(a.store, a.cfg.Policy.CommitRetention, log, a.registry); err != nil {
 		return err
 	}
 	a.probe = &probe{ping: a.store.Ping, renewed: a.keeper.SinceRenewal, fresh: a.cfg.Cluster.LeaseTTL}
 	a.admin = operator.New(operator.Config{
-		Switchboard: switchboard{a.delivery}, Actors: lister{a.actors}, Store: a.store, Drain: a.Leave,
+		Switchboard: switchboard{a.delivery, a.flagsChanged}, Actors: lister{a.actors}, Store: a.store, Drain: a.Leave,
 		Secret: a.cfg.Cluster.Secret.Reveal(), Logger: log,
 	})
 	return a.buildAPI(log)
@@ -43,24 +45,58 @@ func (a *App) build(ctx context.Context, log *slog.Logger) error {
 
 // buildOwnership makes the session's keeper, the actors, and what delivers to
 // them.
-func (a *App) buildOwnership(log *slog.Logger) {
+func (a *App) buildOwnership(log *slog.Logger) error {
 	a.keeper = cluster.NewKeeper(cluster.KeeperConfig{
 		Store: a.store, Node: a.cfg.Cluster.NodeName, TTL: a.cfg.Cluster.LeaseTTL, Logger: log, Registerer: a.registry,
 	})
 	a.stops.push("session", 0, a.keeper.Stop)
+	if a.cfg.Clustered() {
+		if err := a.buildFellows(log); err != nil {
+			return err
+		}
+	}
 	policy := a.cfg.ConversationPolicy()
-	a.delivery = delivery.New(delivery.Config{
-		Store: a.store, Policy: policy, Session: a.sessionID, Logger: log, Registerer: a.registry,
+	deliver := delivery.Config{
+		Store: a.store, Policy: policy, Session: a.sessionID, Renewed: a.keeper.RenewedSince, Logger: log, Registerer: a.registry,
 		Flags: delivery.Flags{ActorSystem: bool(a.cfg.Actors.Enable), RolloutPercent: a.cfg.Actors.RolloutPercent},
-	})
-	a.actors = actor.NewRegistry(actor.Config{
-		Store: a.store, Sessions: sessions{a.keeper}, Policy: policy, Keep: a.delivery.Keeps,
+	}
+	act := actor.Config{
+		Store: a.store, Sessions: sessions{a.keeper}, Policy: policy,
 		MaxActors: a.cfg.Actors.Max, MailboxSize: a.cfg.Actors.MailboxSize, IdleTimeout: a.cfg.Actors.IdleTimeout,
 		Logger: log, Registerer: a.registry,
-	})
+	}
+	if a.fellows != nil {
+		deliver.Cluster, deliver.Peers, act.Lease = a.fellows, a.fellows.client, a.fellows.holdings
+	}
+	a.delivery = delivery.New(deliver)
+	act.Keep = a.delivery.Keeps
+	a.actors = actor.NewRegistry(act)
 	a.delivery.Use(a.actors)
 	a.keeper.OnWanted(a.delivery.Let)
 	a.stops.push("actors", 0, a.actors.Stop)
+	return nil
+}
+
+// buildFellows makes what leads to the other nodes. It is undone after the
+// actors have let go of everything, and before the session ends.
+func (a *App) buildFellows(log *slog.Logger) error {
+	f, err := newFellows(a, log)
+	if err != nil {
+		return err
+	}
+	a.fellows = f
+	a.stops.push("redis", 0, func(context.Context) error { return f.redis.Close() })
+	a.stops.push("lease", 0, f.holdings.Stop)
+	a.stops.push("gossip", 0, f.depart)
+	a.stops.push("client of other nodes", 0, f.client.Close)
+	return nil
+}
+
+// flagsChanged tells other nodes which conversations this one serves by actors.
+func (a *App) flagsChanged(f delivery.Flags) {
+	if a.fellows != nil && a.fellows.members != nil {
+		a.fellows.members.SetActors(f.ActorSystem, f.RolloutPercent)
+	}
 }
 
 func (a *App) sessionID() string {

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
+
+	"catbird/cluster"
 )
 
 const (
@@ -15,7 +18,7 @@ const (
 
 // join makes the node ready and reports whether it did: false only when ctx
 // ended first.
-func (a *App) join(ctx context.Context) bool {
+func (a *App) join(ctx context.Context, work *sync.WaitGroup) bool {
 	if err := prepare(ctx, a.store, a.log); err != nil {
 		return false
 	}
@@ -27,11 +30,30 @@ func (a *App) join(ctx context.Context) bool {
 	if err := a.keeper.Established(ctx); err != nil {
 		return false
 	}
+	if a.fellows != nil {
+		if err := a.fellows.begin(ctx, work, func(err error) { a.failed <- err }); err != nil {
+			if ctx.Err() == nil {
+				a.failed <- err
+			}
+			return false
+		}
+		work.Go(func() { a.handOver(ctx) })
+	}
 	close(a.ready)
 	if a.state.CompareAndSwap(int32(Joining), int32(Ready)) {
+		if a.fellows != nil {
+			a.fellows.members.SetState(cluster.Ready)
+		}
 		a.log.Info("node ready")
 	}
 	return true
+}
+
+// handOver hands conversations over whenever the ring changes.
+func (a *App) handOver(ctx context.Context) {
+	changed, cancel := a.fellows.ring.Subscribe()
+	defer cancel()
+	a.delivery.Handoff(ctx, changed, a.cfg.Cluster.HandoffConcurrency)
 }
 
 // prepare brings the database up to date, however long it cannot be reached. It

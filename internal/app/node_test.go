@@ -234,7 +234,6 @@ func TestTwoServersOnOneDatabase(t *testing.T) {
 
 func TestNewRefuses(t *testing.T) {
 	for name, change := range map[string]apptest.Change{
-		"REDIS_URL":     func(c *config.Config) { c.Cluster.RedisURL, c.Cluster.Secret = "redis://127.0.0.1:1", "s" },
 		"DATA_DIR":      func(c *config.Config) { c.Database.DataDir = "/proc/nowhere" },
 		"DATABASE_URL":  func(c *config.Config) { c.Database.URL = "postgresql://h:port/x" },
 		"INTERNAL_PORT": func(c *config.Config) { c.Server.Port, c.Server.InternalPort = 1234, 1234 },

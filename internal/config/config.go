@@ -47,16 +47,19 @@ type Actors struct {
 
 // Cluster is how nodes find and trust one another.
 type Cluster struct {
-	RedisURL        Secret        `name:"redis-url" env:"REDIS_URL" help:"redis://… ; none: one node alone."`
-	NodeName        string        `name:"node-name" env:"NODE_NAME" help:"Name of this node, unique in the cluster and stable over restarts; none: the host name."`
-	GossipHost      string        `name:"gossip-host" env:"GOSSIP_HOST" default:"0.0.0.0" help:"Address that gossip listens on."`
-	GossipPort      int           `name:"gossip-port" env:"GOSSIP_PORT" default:"7946" help:"Port of gossip, UDP and TCP."`
-	GossipAdvertise string        `name:"gossip-advertise" env:"GOSSIP_ADVERTISE" help:"Address that other nodes reach this one at; none: its own."`
-	GossipJoin      []string      `name:"gossip-join" env:"GOSSIP_JOIN" help:"Nodes to join, host:port with commas between; a DNS name stands for all its addresses."`
-	GossipKey       Secret        `name:"gossip-key" env:"GOSSIP_KEY" help:"Key that encrypts gossip: 16, 24 or 32 bytes in base64; several with commas between, the first one encrypts."`
-	Label           string        `name:"cluster-label" env:"CLUSTER_LABEL" default:"catbird" help:"Keeps clusters on one network apart."`
-	Secret          Secret        `name:"cluster-secret" env:"CLUSTER_SECRET" help:"Shared by the nodes and asked of operators; required with REDIS_URL or GOSSIP_JOIN."`
-	LeaseTTL        time.Duration `name:"lease-ttl" env:"LEASE_TTL" default:"5s" help:"How long a silent node keeps what it holds."`
+	RedisURL        Secret   `name:"redis-url" env:"REDIS_URL" help:"redis://… ; none: one node alone."`
+	NodeName        string   `name:"node-name" env:"NODE_NAME" help:"Name of this node, unique in the cluster and stable over restarts; none: the host name."`
+	GossipHost      string   `name:"gossip-host" env:"GOSSIP_HOST" default:"0.0.0.0" help:"Address that gossip listens on."`
+	GossipPort      int      `name:"gossip-port" env:"GOSSIP_PORT" default:"7946" help:"Port of gossip, UDP and TCP."`
+	GossipAdvertise string   `name:"gossip-advertise" env:"GOSSIP_ADVERTISE" help:"Address that other nodes reach this one at; none: its own."`
+	GossipJoin      []string `name:"gossip-join" env:"GOSSIP_JOIN" help:"Nodes to join, host:port with commas between; a DNS name stands for all its addresses."`
+	GossipKey       Secret   `name:"gossip-key" env:"GOSSIP_KEY" help:"Key that encrypts gossip: 16, 24 or 32 bytes in base64; several with commas between, the first one encrypts."`
+	Label           string   `name:"cluster-label" env:"CLUSTER_LABEL" default:"catbird" help:"Keeps clusters on one network apart."`
+	Secret          Secret   `name:"cluster-secret" env:"CLUSTER_SECRET" help:"Shared by the nodes and asked of operators; required with REDIS_URL or GOSSIP_JOIN."`
+	// HandoffConcurrency bounds the rate of moves.
+	HandoffConcurrency int `name:"handoff-concurrency" env:"HANDOFF_CONCURRENCY" default:"4" help:"Batches of 256 conversations that are handed to other nodes at once."`
+
+	LeaseTTL time.Duration `name:"lease-ttl" env:"LEASE_TTL" default:"5s" help:"How long a silent node keeps what it holds."`
 }
 
 // Policy is what an operator decides about conversations.
