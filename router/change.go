@@ -77,6 +77,9 @@ func (rt *Router) epochMismatch(c *call, convo string, err error) error {
 		return out // the client is ahead: it has missed nothing
 	}
 	page, err := rt.missedCommits(c.ctx, convo, c.caller, told.Expected)
+	if err == nil {
+		err = rt.inFlight.hold(c, sizeOf(page.Commits))
+	}
 	if err != nil {
 		rt.log.WarnContext(c.ctx, "cannot read the commits that a client has missed", "request_id", c.id, "error", err)
 		out.missed.More = true

@@ -103,6 +103,9 @@ type getConvosOutput struct {
 	Cursor        string      `json:"cursor,omitempty"`
 }
 
+// memberSize is about how many bytes a member takes as it is and as an answer.
+const memberSize = 256
+
 // getConvos returns a page of the caller's active conversations.
 func (rt *Router) getConvos(c *call, in *getConvosInput) (getConvosOutput, error) {
 	limit, err := pageLimit(in.Limit)
@@ -111,6 +114,13 @@ func (rt *Router) getConvos(c *call, in *getConvosInput) (getConvosOutput, error
 	}
 	page, err := rt.config.Store.Convos(c.ctx, persistence.ConvosQuery{Caller: c.caller, Limit: limit, Cursor: in.Cursor})
 	if err != nil {
+		return getConvosOutput{}, err
+	}
+	size := 0
+	for i := range page.Convos {
+		size += 1024 + len(page.Convos[i].Members)*memberSize
+	}
+	if err := rt.inFlight.hold(c, int64(size)); err != nil {
 		return getConvosOutput{}, err
 	}
 	out := getConvosOutput{Conversations: make([]convoView, len(page.Convos)), Cursor: page.Cursor}

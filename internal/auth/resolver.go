@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,7 +42,8 @@ type ResolverConfig struct {
 	// only. Another one gives up that protection.
 	Transport http.RoundTripper
 
-	// CacheSize is how many DIDs are remembered; 0: 50,000.
+	// CacheSize is how many keys are remembered; 0: 50,000. A quarter as many
+	// DIDs without one are remembered beside, so that they crowd out no key.
 	CacheSize int
 	// TTL is how long a key is used before its document is looked at again; 0:
 	// 10 minutes. While that fails, the key is used for up to six times as long.
@@ -91,7 +93,8 @@ type DIDResolver struct {
 
 	mu      sync.Mutex
 	closed  bool
-	known   *simplelru.LRU[string, known]
+	keys    *simplelru.LRU[string, known]
+	absent  *simplelru.LRU[string, known] // those with err set
 	flights map[string]*flight
 	flying  map[string]int // by method
 }
@@ -120,7 +123,8 @@ func NewResolver(c ResolverConfig) *DIDResolver {
 		forced:  rate.NewLimiter(refreshRate, refreshBurst),
 		metrics: newResolverMetrics(c.Registerer),
 		log:     c.Logger.With("component", "auth"),
-		known:   newLRU[string, known](c.CacheSize),
+		keys:    newLRU[string, known](c.CacheSize),
+		absent:  newLRU[string, known](c.CacheSize / 4),
 		flights: map[string]*flight{},
 		flying:  map[string]int{},
 	}
@@ -191,11 +195,14 @@ func (r *DIDResolver) Refresh(ctx context.Context, did string) (atcrypto.PublicK
 // at its document gives.
 func (r *DIDResolver) get(ctx context.Context, did string, enough func(known, time.Time) bool) (atcrypto.PublicKey, error) {
 	parsed, err := syntax.ParseDID(did)
-	if method := parsed.Method(); err != nil || (method != methodPLC && method != methodWeb) {
+	if err != nil || !resolvable(parsed) {
 		return nil, fmt.Errorf("%q is none of did:plc and did:web: %w", did, ErrNoKey)
 	}
 	r.mu.Lock()
-	k, ok := r.known.Get(did)
+	k, ok := r.keys.Get(did)
+	if !ok {
+		k, ok = r.absent.Get(did)
+	}
 	if ok && enough(k, r.config.Clock()) {
 		r.mu.Unlock()
 		r.metrics.hits.Inc()
@@ -212,6 +219,35 @@ func (r *DIDResolver) get(ctx context.Context, did string, enough func(known, ti
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// plcLength is how long the part of a did:plc after its method is, in the
+// characters of base32.
+const plcLength = 24
+
+// resolvable reports whether did is of a method that is looked up, and may be
+// one at all: anybody can make up DIDs, and each costs the directory a request.
+func resolvable(did syntax.DID) bool {
+	switch did.Method() {
+	case methodWeb:
+		return true
+	case methodPLC:
+		id := did.Identifier()
+		return len(id) == plcLength && strings.Trim(id, "abcdefghijklmnopqrstuvwxyz234567") == ""
+	default:
+		return false
+	}
+}
+
+// keepLocked remembers what a look gave.
+func (r *DIDResolver) keepLocked(did string, k known) {
+	if k.err != nil {
+		r.keys.Remove(did)
+		r.absent.Add(did, k)
+		return
+	}
+	r.absent.Remove(did)
+	r.keys.Add(did, k)
 }
 
 // flyLocked returns the look at did's document that is under way, or starts
@@ -233,7 +269,7 @@ func (r *DIDResolver) flyLocked(did syntax.DID, before known) (*flight, error) {
 	r.wg.Go(func() {
 		f.known = r.look(did, before)
 		r.mu.Lock()
-		r.known.Add(string(did), f.known)
+		r.keepLocked(string(did), f.known)
 		delete(r.flights, string(did))
 		r.flying[method]--
 		r.mu.Unlock()

@@ -161,6 +161,8 @@ func TestResolveRefuses(t *testing.T) {
 		"too long":                {web, `{"id":"` + web + `","x":"` + strings.Repeat("x", maxDocument) + `"}`, true},
 		"another method":          {"did:key:zQ3shXjHeiBuRCKmM36cuYnm7YEMzhGnCmCyW92sRJ9pribSF", nil, true},
 		"no DID":                  {"alice", nil, true},
+		"a short did:plc":         {"did:plc:alice", nil, true},
+		"a did:plc of other text": {"did:plc:alice%2e%2e2222222222222", nil, true},
 		"port":                    {"did:web:chat.example.com%3A8443", nil, true},
 		"path":                    {"did:web:chat.example.com:u:alice", nil, true},
 		"localhost":               {"did:web:localhost", nil, true},
@@ -211,6 +213,30 @@ func TestResolveRemembers(t *testing.T) {
 	w.set(plcAlice, document(t, alice, key))
 	w.now.Add(failureTTL)
 	ask(alice, true, plcAlice, 4)
+}
+
+// TestMadeUpDIDsCrowdOutNoKeys: anybody can name DIDs that there are not.
+func TestMadeUpDIDsCrowdOutNoKeys(t *testing.T) {
+	t.Parallel()
+	doc, err := json.Marshal(document(t, web, newP256(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := NewResolver(ResolverConfig{Transport: bodyTransport(doc), CacheSize: 8, Clock: newClock().Now, Logger: slog.New(slog.DiscardHandler)})
+	t.Cleanup(r.Close)
+	if _, err := r.Key(t.Context(), web); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		if _, err := r.Key(t.Context(), fmt.Sprintf("did:web:x%d.example.com", i)); !errors.Is(err, ErrNoKey) {
+			t.Fatal(err)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.keys.Contains(web) || r.absent.Len() > 2 {
+		t.Errorf("the key is remembered: %v; %d made-up DIDs are", r.keys.Contains(web), r.absent.Len())
+	}
 }
 
 func TestResolveAsksOnceForMany(t *testing.T) {
