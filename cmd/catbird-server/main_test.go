@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -16,16 +18,27 @@ import (
 	"catbird/internal/testenv"
 )
 
-// tee copies what is read from r.
+// tee keeps what is read from r.
 type tee struct {
 	r io.Reader
-	w io.Writer
+
+	mu   sync.Mutex
+	kept []byte
 }
 
 func (t *tee) Read(p []byte) (int, error) {
 	n, err := t.r.Read(p)
-	_, _ = t.w.Write(p[:n]) // memory
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kept = append(t.kept, p[:n]...)
 	return n, err
+}
+
+// String returns what was read so far.
+func (t *tee) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.kept)
 }
 
 // runServer runs the server to its end.
@@ -48,12 +61,13 @@ func TestBadValuesStopTheStart(t *testing.T) {
 		env  string
 		args []string
 		want string
+		code int // 0: exitUsage
 	}{
 		{env: "ENABLE_ACTOR_SYSTEM=yes", want: "ENABLE_ACTOR_SYSTEM"},
 		{env: "ENABLE_ACTOR_SYSTEM=", want: "ENABLE_ACTOR_SYSTEM"},
 		{env: "SERVER_PORT=web", want: "SERVER_PORT"},
 		{env: "DATABASE_URL=mysql://u:hunter2@h/d", want: "DATABASE_URL"},
-		{env: "DATABASE_URL=postgresql://u:hunter2@h:x/d", want: "DATABASE_URL"},
+		{env: "DATABASE_URL=postgresql://u:hunter2@h:x/d", want: "DATABASE_URL", code: exitFailure},
 		{env: "LOG_LEVEL=loud", want: "LOG_LEVEL"},
 		{env: "REDIS_URL=redis://h", want: "CLUSTER_SECRET"},
 		{args: []string{"--actor-max=0"}, want: "ACTOR_MAX"},
@@ -68,8 +82,8 @@ func TestBadValuesStopTheStart(t *testing.T) {
 					lines = append(lines, line)
 				}
 			}
-			if code != exitUsage || len(lines) != 1 || !strings.Contains(lines[0], test.want) || strings.Contains(stderr, "hunter2") {
-				t.Errorf("exit code %d, said %q; want %d and one line that names %s", code, stderr, exitUsage, test.want)
+			if code != cmp.Or(test.code, exitUsage) || len(lines) != 1 || !strings.Contains(lines[0], test.want) || strings.Contains(stderr, "hunter2") {
+				t.Errorf("exit code %d, said %q; want %d and one line that names %s", code, stderr, cmp.Or(test.code, exitUsage), test.want)
 			}
 		})
 	}
@@ -142,13 +156,13 @@ func TestDevPrintsRequestsThatWork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var log strings.Builder
+	log := &tee{r: stdout}
 	p := &process{cmd: cmd, read: make(chan struct{}), seen: make(chan struct{}, 1)}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer p.kill()
-	go p.follow(&tee{stdout, &log})
+	go p.follow(log)
 	p.await(t, "Ctrl-C stops it.")
 	_, hints, _ := strings.Cut(log.String(), "The node is up.")
 	script := "set -e\n"

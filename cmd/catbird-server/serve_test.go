@@ -168,7 +168,6 @@ func TestLogLines(t *testing.T) {
 			"Using legacy database approach for get_messages",
 		},
 	} {
-		var log strings.Builder
 		cmd := command(t, []string{
 			"SERVER_HOST=127.0.0.1", "SERVER_PORT=0", "INTERNAL_PORT=0", "JWT_SECRET=" + apptest.Secret, flag, "DATA_DIR=" + t.TempDir(),
 		})
@@ -180,7 +179,8 @@ func TestLogLines(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		go lines.follow(&tee{stderr, &log})
+		log := &tee{r: stderr}
+		go lines.follow(log)
 		defer lines.kill()
 		c := apptest.Client(t, nil, "http://"+lines.await(t, "node started")["clients"].(string))
 		lines.await(t, "node ready")

@@ -27,6 +27,16 @@ type file struct {
 	ast  *ast.File
 }
 
+// has reports whether the file imports p.
+func (f *file) has(p string) bool {
+	for _, spec := range f.ast.Imports {
+		if spec.Path.Value == strconv.Quote(p) {
+			return true
+		}
+	}
+	return false
+}
+
 // imports returns the paths that the file imports, those of this module without
 // the module's name.
 func (f *file) imports(t *testing.T) []string {
