@@ -265,33 +265,6 @@ func TestTryEpoch(t *testing.T) {
 	})
 }
 
-// movers are the offers and takings between the nodes of a world.
-type movers struct {
-	w      *world
-	accept func(convo string) bool
-	deaf   bool
-	taken  []string
-}
-
-func (m *movers) Offer(_ context.Context, address string, convos []string) ([]string, error) {
-	if m.deaf {
-		return nil, errors.New("not reached")
-	}
-	var out []string
-	for _, c := range m.w.nodes[address].svc.Accepts(convos) {
-		if m.accept == nil || m.accept(c) {
-			out = append(out, c)
-		}
-	}
-	return out, nil
-}
-
-func (m *movers) Take(ctx context.Context, address string, convos []string) error {
-	m.taken = append(m.taken, convos...)
-	m.w.nodes[address].svc.TakeOver(ctx, convos)
-	return nil
-}
-
 // Rule 17: conversations go only to a node whose own ring names it too; what it
 // does not accept stays and is offered again.
 func TestHandoff(t *testing.T) {
@@ -309,10 +282,10 @@ func TestHandoff(t *testing.T) {
 			}
 		}
 		late := convoID(100)
-		m := &movers{w: w, accept: func(c string) bool { return c != late }}
+		w.setOwner("b>"+late, "a") // b has not heard of it yet
 		ctx, cancel := context.WithCancel(t.Context())
 		changed := make(chan struct{})
-		w.wg.Go(func() { a.svc.Handoff(ctx, m, changed, 1) })
+		w.wg.Go(func() { a.svc.Handoff(ctx, changed, 1) })
 		synctest.Wait()
 		for i := range n {
 			want := "a"
@@ -327,7 +300,7 @@ func TestHandoff(t *testing.T) {
 			t.Errorf("%d and %d active", a.reg.Active(), b.reg.Active())
 		}
 		a.do(request(late, alice, send(0))) // served where it is
-		m.accept = nil
+		w.setOwner("b>"+late, "b")
 		pass(time.Second)
 		if got := w.holder(late); got != "b" {
 			t.Errorf("held by %q after it was accepted", got)
@@ -349,14 +322,14 @@ func TestHandoffToWhoIsOutOfReachLetsNothingGo(t *testing.T) {
 		a, b := w.node("a", setup{flags: on}), w.node("b", setup{flags: on})
 		a.do(request(convo, alice, send(0)))
 		w.setOwner(convo, "b")
-		m := &movers{w: w, deaf: true}
+		w.link("a", "b", down)
 		ctx, cancel := context.WithCancel(t.Context())
-		w.wg.Go(func() { a.svc.Handoff(ctx, m, nil, 4) })
+		w.wg.Go(func() { a.svc.Handoff(ctx, nil, 4) })
 		pass(5 * time.Second)
 		if w.holder(convo) != "a" {
 			t.Error("let go of")
 		}
-		m.deaf = false
+		w.link("a", "b", up)
 		pass(time.Second)
 		if w.holder(convo) != "b" {
 			t.Error("not handed over once it can be reached")
@@ -408,8 +381,8 @@ func TestLeavingUnderLoadFailsNoRequest(t *testing.T) {
 		}
 		leaving.leaving.Store(true)
 		ctx, cancel := context.WithCancel(t.Context())
-		var hand = make(chan struct{})
-		go func() { leaving.svc.Handoff(ctx, &movers{w: w}, nil, 4); close(hand) }()
+		hand := make(chan struct{})
+		go func() { leaving.svc.Handoff(ctx, nil, 4); close(hand) }()
 		pass(time.Second)
 		if err := leaving.reg.Stop(t.Context()); err != nil {
 			t.Error(err)

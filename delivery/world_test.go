@@ -47,7 +47,8 @@ type world struct {
 	nodes map[string]*node
 
 	mu sync.Mutex
-	// owner is which node the ring names; "" for none.
+	// owner is which node the ring names; "" for none. What one node's own ring
+	// says otherwise is under "node>convo".
 	owner map[string]string
 	// links are what becomes of questions, by "from>to".
 	links map[string]link
@@ -178,7 +179,10 @@ func (w *world) link(from, to string, l link) {
 func (n *node) Owner(convo string) (persistence.Holder, bool, bool) {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
-	owner := n.w.owner[convo]
+	owner, differs := n.w.owner[n.name+">"+convo]
+	if !differs {
+		owner = n.w.owner[convo]
+	}
 	if owner == "" {
 		return persistence.Holder{}, true, true
 	}
