@@ -50,6 +50,7 @@ func (s *Service) handOver(ctx context.Context, concurrency int) (left int) {
 	if len(byOwner) == 0 {
 		return 0
 	}
+	ctx = context.WithoutCancel(ctx) // what was begun is finished: each step is bounded
 	s.metrics.handoffRunning.Set(1)
 	defer s.metrics.handoffRunning.Set(0)
 	places := make(chan struct{}, concurrency)

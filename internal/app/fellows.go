@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -23,7 +22,8 @@ import (
 // should own what, who holds it, and how to ask them. A node alone has none.
 type fellows struct {
 	cfg     *config.Config
-	log     *slog.Logger
+	log     *slog.Logger // with this package's component
+	base    *slog.Logger // for the parts
 	reg     prometheus.Registerer
 	version string
 	leaving func() bool
@@ -43,7 +43,7 @@ type fellows struct {
 func newFellows(a *App, log *slog.Logger) (*fellows, error) {
 	c := &a.cfg.Cluster
 	f := &fellows{
-		cfg: &a.cfg, log: log.With("component", "app"), reg: a.registry, version: a.version,
+		cfg: &a.cfg, log: log.With("component", "app"), base: log, reg: a.registry, version: a.version,
 		leaving: func() bool { return a.State() >= Leaving },
 		ring:    cluster.NewRing(cluster.RingConfig{Node: c.NodeName, Logger: log, Registerer: a.registry}),
 	}
@@ -77,13 +77,13 @@ func (f *fellows) meet(internal net.Addr, serve peer.Handler, flags delivery.Fla
 	f.members, err = cluster.NewMembers(cluster.MembersConfig{
 		Name: c.NodeName, BindHost: c.GossipHost, BindPort: c.GossipPort, Advertise: c.GossipAdvertise,
 		InternalAddress: f.address, Join: c.GossipJoin, Keys: keys, Label: c.Label, Version: f.version,
-		ActorsEnabled: flags.ActorSystem, RolloutPercent: flags.RolloutPercent, Logger: f.log, Registerer: f.reg,
+		ActorsEnabled: flags.ActorSystem, RolloutPercent: flags.RolloutPercent, Logger: f.base, Registerer: f.reg,
 	})
 	if err != nil {
 		return fmt.Errorf("building the gossip: %w", err)
 	}
 	f.server, err = peer.NewServer(peer.ServerConfig{
-		Handler: serve, Secret: []byte(c.Secret.Reveal()), Self: c.NodeName, Version: f.version, Logger: f.log, Registerer: f.reg,
+		Handler: serve, Secret: []byte(c.Secret.Reveal()), Self: c.NodeName, Version: f.version, Logger: f.base, Registerer: f.reg,
 	})
 	if err != nil {
 		return fmt.Errorf("building the server of other nodes: %w", err)
@@ -164,7 +164,10 @@ func (f *fellows) depart(ctx context.Context) error {
 	if f.members == nil {
 		return nil
 	}
-	return errors.Join(f.members.Leave(ctx), f.members.Stop(ctx))
+	if err := f.members.Leave(ctx); err != nil { // they will notice by themselves
+		f.log.Warn("nobody was told that this node is gone", "error", err)
+	}
+	return f.members.Stop(ctx)
 }
 
 // leave tells the others to take over what this node holds.
