@@ -101,6 +101,7 @@ func (g *gate) enter() error {
 func (g *gate) failed() {
 	if g != nil {
 		g.failures.Add(1)
+		g.next.Store(time.Now().Add(gatePause).UnixNano())
 	}
 }
 
