@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"catbird/conversation"
 	"catbird/persistence/sqlite"
@@ -329,6 +331,30 @@ func TestKeyPackages(t *testing.T) {
 	if a := e.get(alice, "getEpoch", "convoId", group).want(t, ""); a.num("currentEpoch") != 1 {
 		t.Errorf("a refused change moved the epoch: %s", a.raw)
 	}
+}
+
+func TestKeyPackageForms(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, nil)
+	largest := strings.Repeat("k", conversation.MaxKeyPackage)
+	in90Days := time.Now().Add(conversation.MaxKeyPackageLife - time.Minute)
+	for name, tt := range map[string]struct {
+		in   obj
+		want conversation.Code
+	}{
+		"the largest":        {obj{"keyPackage": b64(largest), "cipherSuite": suite}, ""},
+		"larger":             {obj{"keyPackage": b64(largest + "k"), "cipherSuite": suite}, conversation.MessageTooLarge},
+		"another suite":      {obj{"keyPackage": b64("k"), "cipherSuite": "MLS_256_DHKEMX448_AES256GCM_SHA512_Ed448"}, ""},
+		"an unknown suite":   {obj{"keyPackage": b64("k"), "cipherSuite": "mls_128_dhkemx25519_aes128gcm_sha256_ed25519"}, conversation.InvalidCipherSuite},
+		"the longest life":   {obj{"keyPackage": b64("l"), "cipherSuite": suite, "expires": in90Days}, ""},
+		"a time with a zone": {obj{"keyPackage": b64("m"), "cipherSuite": suite, "expires": in90Days.In(time.FixedZone("", -3600))}, ""},
+	} {
+		if a := e.post(bob, "publishKeyPackage", tt.in); a.name() != tt.want {
+			t.Errorf("%s: got %d %s, want %q", name, a.status, a.raw, tt.want)
+		}
+	}
+	e.get(alice, "getKeyPackages", "dids", bob, "cipherSuite", "x").want(t, conversation.InvalidCipherSuite)
+	e.get(alice, "getKeyPackages", "dids", bob, "cipherSuite", "MLS_256_DHKEMX448_AES256GCM_SHA512_Ed448").want(t, "")
 }
 
 func TestFormsOfBytes(t *testing.T) {
