@@ -248,8 +248,10 @@ func sendBody(size int) string {
 func TestBytesInFlightAreBounded(t *testing.T) {
 	t.Parallel()
 	s := newStopped()
-	e := newBareEnv(t, func(c *Config) { c.Delivery, c.MaxInFlightBytes = s, minInFlightSize })
-	body := sendBody(13 << 20)
+	const most = 1 << 20
+	e := newBareEnv(t, func(c *Config) { c.Delivery = s })
+	e.rt.inFlight.maxBytes = most
+	body := sendBody(most / 4 * 3 / 4)
 	post := func(length bool) answer {
 		r := withToken(alice, httptest.NewRequest("POST", "/xrpc/"+Prefix+"sendMessage", strings.NewReader(body)))
 		if !length {
@@ -258,7 +260,7 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 		return e.serve(r)
 	}
 	var wg sync.WaitGroup
-	for range minInFlightSize / len(body) {
+	for range most / len(body) {
 		wg.Go(func() { post(true).want(t, "") })
 		<-s.came
 	}
@@ -276,7 +278,7 @@ func TestAnswersInFlightAreBounded(t *testing.T) {
 	t.Parallel()
 	large := persistence.MessagesPage{Messages: []persistence.Message{{Ciphertext: make([]byte, 30<<20)}}}
 	e := newBareEnv(t, func(c *Config) {
-		c.MaxInFlightBytes = minInFlightSize
+		c.MaxInFlightBytes = minInFlightSize // which one such answer takes more than
 		c.Store = fakeStore{messages: func(persistence.MessagesQuery) (persistence.MessagesPage, error) { return large, nil }}
 	})
 	e.serve(withToken(alice, request("GET", "/xrpc/"+Prefix+"getMessages?convoId=a", ""))).want(t, conversation.Overloaded)
