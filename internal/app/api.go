@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"catbird/cluster"
 	"catbird/conversation"
 	"catbird/internal/auth"
 	"catbird/router"
@@ -20,10 +21,16 @@ func (a *App) buildAPI(log *slog.Logger) error {
 		resolver.Close()
 		return nil
 	})
+	var replay auth.Replay // nil: this node's memory
+	if a.fellows != nil {
+		replay = cluster.NewReplayGuard(cluster.ReplayConfig{
+			Redis: a.fellows.redis, Label: a.cfg.Cluster.Label, Registerer: a.registry,
+		})
+	}
 	verifier, err := auth.New(auth.Config{
 		JWTSecret: []byte(a.cfg.Auth.JWTSecret), Resolver: resolver, ServiceDID: a.cfg.Auth.ServiceDID,
 		EnforceLXM: bool(a.cfg.Auth.EnforceLXM), EnforceJTI: bool(a.cfg.Auth.EnforceJTI),
-		JTITTL: time.Duration(a.cfg.Auth.JTITTL) * time.Second, Logger: log, Registerer: a.registry,
+		JTITTL: time.Duration(a.cfg.Auth.JTITTL) * time.Second, Replay: replay, Logger: log, Registerer: a.registry,
 	})
 	if err != nil {
 		return fmt.Errorf("building the verifier of tokens: %w", err)
