@@ -173,6 +173,9 @@ func setFence(t *testing.T, l Lease, convo string, claim Entry, fence int64, wan
 func testAcquire(t *testing.T, l leaseFixture) {
 	a, b := holderOf("a"), Entry{Session: "sb", Node: "b"} // b has no address
 	renew(t, l, a, time.Minute)
+	if !l.Up() {
+		t.Error("it is down")
+	}
 	find(t, l, "x", Found{})
 	acquire(t, l, "x", a, "", Acquired{a, true})
 	find(t, l, "x", Found{a, true})

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +24,9 @@ func TestSecondOfANameIsRefused(t *testing.T) {
 	}
 	if taken.Name != "b" || taken.GossipAddress != gossipAddress(all[1]) || taken.InternalAddress != "10.0.0.1:8081" {
 		t.Errorf("it says %v", err)
+	}
+	if text := err.Error(); !strings.Contains(text, `"b"`) || !strings.Contains(text, gossipAddress(all[1])) {
+		t.Errorf("it says %s", text)
 	}
 	// Metadata travels in order: when d is seen, so would the intruder have been.
 	startMember(t, newMember(t, "d", joining(all[0])))

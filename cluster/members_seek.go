@@ -20,10 +20,12 @@ var systemResolver Resolver = net.DefaultResolver
 const (
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 5 * time.Second
-	// maxTargets is how many addresses one round asks at most: those that are
-	// found tell about the others.
-	maxTargets = 8
 )
+
+// seekSteps are how many addresses one round asks at the same time, one step
+// after another until somebody has answered: whoever answers tells about the
+// others.
+var seekSteps = [...]int{4, 8, 16}
 
 // seek joins whoever is to be joined and not known yet: with backoff while
 // alone, at once when the last other vanishes, and now and then in company,
@@ -70,11 +72,26 @@ func (m *Members) pause(alone bool, retry time.Duration) time.Duration {
 }
 
 // seekOnce asks addresses that belong to nobody known. It takes up to about
-// lookupTimeout and twice streamTimeout.
+// lookupTimeout and twice streamTimeout: where addresses do not even refuse, it
+// leaves others for the next round.
 func (m *Members) seekOnce(ctx context.Context) {
+	targets := m.targets(ctx)
+	began := time.Now()
+	for _, n := range seekSteps {
+		n = min(n, len(targets))
+		m.join(targets[:n])
+		targets = targets[n:]
+		if len(targets) == 0 || m.others() > 0 || time.Since(began) > streamTimeout/2 || ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// join asks all of addresses at the same time.
+func (m *Members) join(addresses []string) {
 	list := m.list.Load()
 	var wg sync.WaitGroup
-	for _, address := range m.targets(ctx) {
+	for _, address := range addresses {
 		wg.Go(func() {
 			if _, err := list.Join([]string{address}); err != nil {
 				m.metrics.joins.WithLabelValues("error").Inc()
@@ -106,7 +123,7 @@ func (m *Members) targets(ctx context.Context) []string {
 		targets = append(targets, address)
 	}
 	rand.Shuffle(len(targets), func(i, j int) { targets[i], targets[j] = targets[j], targets[i] })
-	return targets[:min(len(targets), maxTargets)]
+	return targets
 }
 
 // lookup returns all addresses of all names to join, as ip:port.

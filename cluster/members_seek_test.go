@@ -5,10 +5,14 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -107,6 +111,7 @@ func TestTargets(t *testing.T) {
 	t.Parallel()
 	a := startMember(t, newMember(t, "a"))
 	b := startMember(t, newMember(t, "b", joining(a), func(c *MembersConfig) {
+		c.SeekEvery = time.Hour
 		c.Join = append(c.Join, "many.test:7", "127.0.0.1")
 		c.Resolver = resolver(func(string) []string {
 			var addrs []string
@@ -117,18 +122,15 @@ func TestTargets(t *testing.T) {
 		})
 	}))
 	await(t, b, "a", sees("a", "b"))
-	found := map[string]bool{}
-	for range 50 {
-		targets := b.targets(within(t))
-		if len(targets) > maxTargets {
-			t.Fatalf("%d targets in one round", len(targets))
-		}
-		for _, target := range targets {
-			found[target] = true
-		}
+	targets := b.targets(within(t))
+	slices.Sort(targets)
+	if len(slices.Compact(targets)) != 20 || slices.Contains(targets, gossipAddress(a)) || slices.Contains(targets, gossipAddress(b)) {
+		t.Errorf("next time it asks %v", targets)
 	}
-	if len(found) != 20 || found[gossipAddress(a)] || found[gossipAddress(b)] {
-		t.Errorf("over time it asks %v", found)
+	asked := testutil.ToFloat64(b.metrics.joins.WithLabelValues("error"))
+	b.seekOnce(within(t))
+	if n := testutil.ToFloat64(b.metrics.joins.WithLabelValues("error")) - asked; n != float64(seekSteps[0]) {
+		t.Errorf("in company it asks %v at a time", n)
 	}
 }
 
@@ -172,5 +174,67 @@ func TestKeyRotation(t *testing.T) {
 		await(t, a, "b ready", func(r *Roster) bool { return len(r.Ready()) == 1 })
 		a.SetState(Ready)
 		await(t, b, "a ready", func(r *Roster) bool { return len(r.Ready()) == 2 })
+	}
+}
+
+func TestLostAddressesAreForgotten(t *testing.T) {
+	t.Parallel()
+	m := newMember(t, "a")
+	node := func(name string) *memberlist.Node {
+		l := life{Member: Member{Name: name, Started: time.Now(), State: Ready}}
+		if name == "leaver" {
+			l.State = Leaving
+		}
+		return &memberlist.Node{Name: name, Addr: net.IPv4(10, 0, 0, 1), Port: uint16(len(name)), Meta: l.encode()}
+	}
+	for _, name := range []string{"x", "xx", "leaver"} {
+		m.note(node(name))
+	}
+	for _, name := range []string{"x", "xx", "leaver", "unknown"} {
+		m.forget(node(name))
+	}
+	m.note(node("xx"))
+	now := time.Now()
+	if lost := m.lostAddresses(now); len(lost) != 1 || lost[0] != "10.0.0.1:1" {
+		t.Errorf("lost: %v", lost)
+	}
+	for i := range 2 * maxLost {
+		n := node("many")
+		n.Port = uint16(1000 + i)
+		m.note(n)
+		m.forget(n)
+	}
+	if n := len(m.lostAddresses(now)); n != maxLost {
+		t.Errorf("%d addresses are kept", n)
+	}
+	if lost := m.lostAddresses(now.Add(lostKept + time.Minute)); len(lost) != 0 || len(m.lost) != 0 {
+		t.Errorf("for ever lost: %v", lost)
+	}
+}
+
+func TestAdvertisedAddress(t *testing.T) {
+	t.Parallel()
+	dns := resolver(func(host string) []string {
+		if host == "me.test" {
+			return []string{"fd00::7", "10.0.0.7"}
+		}
+		return nil
+	})
+	for _, test := range []struct{ advertise, bind, want string }{
+		{"", "10.0.0.1", "10.0.0.1:7946"},
+		{"10.0.0.2", "0.0.0.0", "10.0.0.2:7946"},
+		{"10.0.0.2:99", "0.0.0.0", "10.0.0.2:99"},
+		{"fd00::1", "::", "[fd00::1]:7946"},
+		{"me.test:99", "0.0.0.0", "10.0.0.7:99"},
+	} {
+		m := newMember(t, "a", func(c *MembersConfig) { c.Advertise, c.Resolver = test.advertise, dns })
+		got, err := m.advertise(within(t), netip.MustParseAddr(test.bind), 7946)
+		if err != nil || got.String() != test.want {
+			t.Errorf("%+v: %v, %v", test, got, err)
+		}
+	}
+	guess, err := newMember(t, "a").advertise(within(t), netip.IPv6Unspecified(), 7946)
+	if err != nil || guess.Addr().IsUnspecified() || guess.Port() != 7946 {
+		t.Errorf("a guess: %v, %v", guess, err)
 	}
 }
