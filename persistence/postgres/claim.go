@@ -82,8 +82,13 @@ func claimed(id string, l *loaded, granted bool) persistence.Claimed {
 
 const releaseSQL = `
 UPDATE conversations c SET catbird_claim = NULL
-FROM unnest($1::text[], $2::bigint[]) r (id, fence)
-WHERE c.id = r.id AND c.id = ANY($1::text[]) AND c.catbird_claim = $3 AND c.catbird_fence = r.fence`
+FROM (
+	SELECT c.at FROM unnest($1::text[], $2::bigint[]) r (id, fence)
+	CROSS JOIN LATERAL (
+		SELECT c.ctid AS at FROM conversations c WHERE c.id = r.id AND c.catbird_claim = $3 AND c.catbird_fence = r.fence OFFSET 0
+	) c
+) r
+WHERE c.ctid = r.at`
 
 // Release lets go of those of claims that session still holds with that fence.
 func (s *Store) Release(ctx context.Context, session string, claims []persistence.Claim) error {

@@ -15,7 +15,9 @@ import (
 // a default, which its zero value stands for.
 type Config struct {
 	// URL is postgresql://user:password@host:port/database with the options of
-	// libpq.
+	// libpq. It leads to the server, or to a pooler that gives each connection
+	// one of the server's for good: statements are prepared, settings are the
+	// session's, and housekeeping holds a lock of its session.
 	URL string
 	// MaxConnections is the budget of all pools together: 20 by default, 4 at
 	// least.

@@ -16,7 +16,6 @@ type loaded struct {
 	claim    string // the session in the row, "" for none
 	live     bool   // that session has not ended
 	holder   persistence.Holder
-	granted  bool // claimed by this transaction
 	mls      bool
 	prefixes [][]byte // of old commits that may be MLS
 	members  []string

@@ -15,7 +15,7 @@ func (s *Store) Look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if sch.columns["messages"]["catbird_v"] == "" || sch.columns["conversations"]["catbird_trimmed_seq"] == "" {
+	if !sch.has("messages", "catbird_v") || !sch.has("conversations", "catbird_trimmed_seq") {
 		return ErrNotMigrated
 	}
 	s.statements.Store(newStatements(sch))

@@ -133,7 +133,12 @@ func TestStatementsScanNothing(t *testing.T) {
 			t.Errorf("%s scans a table:\n%s", name, plan)
 		}
 	}
-	if plan := explain(t, conn.Conn(), st.core, 35); strings.Count(plan, "Tid Scan") != 1 {
-		t.Errorf("an append does not find its conversations by their place:\n%s", plan)
+	for name, c := range map[string]struct {
+		sql  string
+		args int
+	}{"append": {st.core, 35}, "claim": {claimSQL, 2}, "release": {releaseSQL, 3}, "fold": {foldSQL, 1}} {
+		if plan := explain(t, conn.Conn(), c.sql, c.args); strings.Count(plan, "Tid Scan") != 1 {
+			t.Errorf("%s does not find its conversations by their place, one by one:\n%s", name, plan)
+		}
 	}
 }
