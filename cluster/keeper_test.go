@@ -109,6 +109,35 @@ func TestTrustRunsFromTheSend(t *testing.T) {
 	})
 }
 
+func TestTrustRunsFromTheSendOfARenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t)
+		k := started(t, store, "a")
+		var sent time.Time
+		store.SetFaults(func(c memstore.Call) memstore.Fault {
+			switch {
+			case c.Op != memstore.RenewSession:
+				return memstore.Fault{}
+			case sent.IsZero(): // the first is answered late, but in time
+				sent = time.Now()
+				return memstore.Fault{After: time.Second}
+			default:
+				return memstore.Fault{Fate: memstore.RequestLost}
+			}
+		})
+		s := k.Current()
+		pass(ttl/3 + 1)
+		pass(time.Until(sent.Add(4*time.Second)) - 1)
+		if !s.Trusted(time.Now()) {
+			t.Error("not trusted right before the send + 0.8 ttl")
+		}
+		pass(1)
+		if s.Trusted(time.Now()) {
+			t.Error("trusted at the send + 0.8 ttl")
+		}
+	})
+}
+
 // Rule 2: it renews every third of its TTL, and a slow reply puts nothing off.
 func TestRenewsEveryThird(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -348,12 +377,13 @@ func TestOutageEndsNoLivingSession(t *testing.T) {
 		if sa.Trusted(time.Now()) || sb.Trusted(time.Now()) {
 			t.Error("trusted without having renewed")
 		}
-		store.SetFaults(nil)
-		pass(time.Second)
+		// Looks come through first.
+		store.SetFaults(faultsOf(memstore.RenewSession, memstore.Fault{Before: time.Second}))
+		pass(2 * time.Second)
 		if a.Current() != sa || b.Current() != sb || !sa.Trusted(time.Now()) || !sb.Trusted(time.Now()) {
 			t.Error("a session did not survive")
 		}
-		pass(ttl)
+		pass(ttl - time.Second)
 		if slices.Contains(store.Sessions(), "dead") {
 			t.Error("the dead node's session was not ended")
 		}
