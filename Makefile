@@ -40,8 +40,8 @@ lint: vet $(TOOLS)/gofumpt ## Check format, vet, staticcheck and gofumpt
 fmt: $(TOOLS)/gofumpt ## Format the code
 	$(TOOLS)/gofumpt -w $$(git ls-files '*.go')
 
-bench: ## Run the benchmarks
-	$(SERVERS) go test -p 1 -run '^$$' -bench . -benchmem -timeout 60m ./...
+bench: ## Measure what must be reached, as ratios, and print the table (FIGURES="P1 P4": only those)
+	go run ./internal/tools/bench $(FIGURES)
 
 # go test fuzzes one target of one package at a time.
 FUZZTIME ?= 10s
