@@ -119,6 +119,9 @@ type Operations interface {
 	Ping(ctx context.Context) error
 	// Overview returns one conversation; ConvoNotFound if there is none.
 	Overview(ctx context.Context, convo string) (Overview, error)
+	// Holder returns whose live session claims a conversation; held is false
+	// where there is none. ConvoNotFound if there is no such conversation.
+	Holder(ctx context.Context, convo string) (h Holder, held bool, err error)
 	// Integrity looks at what was written since then; the zero time means
 	// everything.
 	Integrity(ctx context.Context, since time.Time) (Integrity, error)

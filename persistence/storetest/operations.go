@@ -12,6 +12,7 @@ import (
 
 var operationsTests = []test{
 	{name: "OverviewTellsEverything", run: overviewTellsEverything},
+	{name: "HolderIsWhoseClaimCounts", run: holderIsWhoseClaimCounts},
 	{name: "PingAndStats", run: pingAndStats},
 	{name: "CanceledContext", run: canceledContext},
 	{name: "ClosedIsUnavailable", alone: true, run: closedIsUnavailable},
@@ -62,6 +63,32 @@ func overviewTellsEverything(t *testing.T, f *fixture) {
 	}
 	_, err = f.Store.Overview(f.ctx, newConvoID())
 	f.refused(err, conversation.ConvoNotFound, "overview of nothing")
+}
+
+func holderIsWhoseClaimCounts(t *testing.T, f *fixture) {
+	convo := f.convo(f.did("alice"))
+	nobody := func(when string) {
+		t.Helper()
+		h, held, err := f.Store.Holder(f.ctx, convo)
+		f.ok(err, "look up the holder "+when)
+		equal(f, h, persistence.Holder{}, "holder "+when)
+		equal(f, held, false, "held "+when)
+	}
+	nobody("before a claim")
+	first, second := f.session(), f.session()
+	claim := f.hold(first.ID, convo)
+	h, held, err := f.Store.Holder(f.ctx, convo)
+	f.ok(err, "look up the holder")
+	equal(f, held, true, "held")
+	equal(f, h, persistence.Holder{Session: first.ID, Node: first.Node, Address: first.Address, Fence: claim.fence}, "holder")
+	f.ok(f.Store.Release(f.ctx, first.ID, []persistence.Claim{{Convo: convo, Fence: claim.fence}}), "release")
+	nobody("after the release")
+	f.hold(second.ID, convo)
+	f.ok(f.Store.EndSession(f.ctx, second.ID), "end the session")
+	nobody("after its session's end")
+
+	_, _, err = f.Store.Holder(f.ctx, newConvoID())
+	f.refused(err, conversation.ConvoNotFound, "holder of nothing")
 }
 
 func pingAndStats(t *testing.T, f *fixture) {
