@@ -32,20 +32,24 @@ type call struct {
 	err    error
 }
 
-var callPool = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1)} }}
+// calls hands out calls. The zero value is ready.
+type calls struct{ pool sync.Pool }
 
-func newCall(ctx context.Context, q *Question, size int) *call {
-	c := callPool.Get().(*call)
+func (p *calls) get(ctx context.Context, q *Question, size int) *call {
+	c, _ := p.pool.Get().(*call)
+	if c == nil {
+		c = &call{done: make(chan struct{}, 1)}
+	}
 	c.q, c.size = *q, size
 	c.deadline, _ = ctx.Deadline()
 	return c
 }
 
-// recycle gives the call's memory back. Only for a call that was answered: one
-// that failed may still be in the hands of the goroutine that writes.
-func (c *call) recycle() {
+// put takes a call back. Only one that was answered: one that failed may still
+// be in the hands of the goroutine that writes.
+func (p *calls) put(c *call) {
 	*c = call{done: c.done}
-	callPool.Put(c)
+	p.pool.Put(c)
 }
 
 // end is called once, by who has set the state to callEnded.

@@ -92,6 +92,7 @@ type Client struct {
 	log     *slog.Logger
 	metrics *clientMetrics
 	plain   *http.Transport
+	calls   calls
 
 	ctx    context.Context // ends when Close gives up on what is under way
 	cancel context.CancelCauseFunc
@@ -126,7 +127,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
 			return cfg.Dial(ctx, address)
 		},
-		MaxConnsPerHost: plainConns, MaxIdleConnsPerHost: 4, IdleConnTimeout: cfg.IdleTimeout,
+		MaxIdleConnsPerHost: plainSlots, IdleConnTimeout: cfg.IdleTimeout,
 		MaxResponseHeaderBytes: handshakeLimit, DisableCompression: true,
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())

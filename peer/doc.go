@@ -20,7 +20,7 @@
 // the last write ran goes out together in the next one; there are no timers.
 // Questions larger than 64 KiB take a second connection, so that a large message
 // never stands in the way of small ones. (Measured on two cores with 64 callers,
-// an upgraded connection carries 1.9 to 2.5 times as many frames as a
+// an upgraded connection carries 1.8 to 2.5 times as many frames as a
 // full-duplex HTTP/2 stream, which passes every byte through three more
 // goroutines; and it tells exactly what was never written, which HTTP/2's
 // buffers hide.)
@@ -40,8 +40,8 @@
 // the secret and everything that was said (HKDF-SHA-256); records are numbered,
 // so that none can be forged, changed, repeated, left out or taken to another
 // connection. AES-GCM was chosen over a bare MAC because with the processor's
-// instructions it is also the faster: sealing 1 KiB takes a fifth of the time
-// of HMAC-SHA-256. The caller's verified identity travels inside.
+// instructions it is also the faster: sealing 1 KiB takes 0.3 µs, its
+// HMAC-SHA-256 0.7 µs. The caller's verified identity travels inside.
 //
 // # What it does not know
 //

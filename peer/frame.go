@@ -110,9 +110,6 @@ type frameReader struct {
 	rest []byte
 }
 
-// pending reports whether the next frame has begun to arrive.
-func (r *frameReader) pending() bool { return len(r.rest) > 0 }
-
 // next blocks until there is a frame.
 func (r *frameReader) next() (frame, error) {
 	for {

@@ -49,7 +49,7 @@ type lane struct {
 }
 
 func (l *lane) ask(ctx context.Context, q *Question, size int) (Answer, error) {
-	c := newCall(ctx, q, size)
+	c := l.client.calls.get(ctx, q, size)
 	if err := l.submit(c); err != nil {
 		return Answer{}, err
 	}
@@ -65,7 +65,7 @@ func (l *lane) ask(ctx context.Context, q *Question, size int) (Answer, error) {
 		return Answer{}, c.err
 	}
 	a := c.answer
-	c.recycle()
+	l.client.calls.put(c)
 	return a, nil
 }
 

@@ -13,9 +13,8 @@ import (
 	"time"
 )
 
-// plainConns bounds the connections to one peer that is asked by plain
-// requests; more questions wait for one of them.
-const plainConns = 64
+// plainSlots bounds the plain requests to one peer at once; more questions wait.
+const plainSlots = 64
 
 // sessionScheme is the scheme of the authorization that names the session of a
 // plain request: the public key in the client's hello.
@@ -28,6 +27,12 @@ func (c *Client) askPlain(ctx context.Context, r *remote, q *Question, size int)
 	defer cancel(nil)
 	stop := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
 	defer stop()
+	select {
+	case r.plain <- struct{}{}:
+		defer func() { <-r.plain }()
+	case <-ctx.Done():
+		return Answer{}, fail(ErrUnreachable, context.Cause(ctx))
+	}
 
 	o, k, err := c.helloPlain(ctx, r)
 	if err != nil {
@@ -83,9 +88,8 @@ func (c *Client) sendPlain(ctx context.Context, r *remote, q *Question, size int
 	if err := newRecordWriter(body, k.toServer).flush(&out); err != nil {
 		return Answer{}, fail(ErrUnreachable, err)
 	}
-	auth := sessionScheme + " " + base64.RawURLEncoding.EncodeToString(o.key.PublicKey().Bytes())
 	r.metrics.Load().sent.Add(float64(body.Len()))
-	resp, err := c.post(ctx, r, askPath, auth, body.Bytes())
+	resp, err := c.post(ctx, r, askPath, sessionAuthorization(o), body.Bytes())
 	if err != nil {
 		return Answer{}, fail(ErrLost, err)
 	}
@@ -109,6 +113,12 @@ func (c *Client) sendPlain(ctx context.Context, r *remote, q *Question, size int
 	default:
 		return a, nil
 	}
+}
+
+// sessionAuthorization is the header that names the session of an offer that
+// was accepted.
+func sessionAuthorization(o *offer) string {
+	return sessionScheme + " " + base64.RawURLEncoding.EncodeToString(o.key.PublicKey().Bytes())
 }
 
 func readPlainAnswer(body io.Reader, k keys) (Answer, error) {

@@ -11,6 +11,7 @@ type remote struct {
 	client  *Client
 	address string
 	asks    atomic.Int64           // calls of Ask under way
+	plain   chan struct{}          // one for each plain request under way
 	node    atomic.Pointer[string] // its name
 	metrics atomic.Pointer[peerMetrics]
 
@@ -20,7 +21,7 @@ type remote struct {
 }
 
 func newRemote(c *Client, address string) *remote {
-	r := &remote{client: c, address: address}
+	r := &remote{client: c, address: address, plain: make(chan struct{}, plainSlots)}
 	r.metrics.Store(c.metrics.peer(unknownPeer))
 	r.small = lane{remote: r, client: c, purpose: purposeSmall}
 	r.bulk = lane{remote: r, client: c, purpose: purposeBulk}

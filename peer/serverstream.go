@@ -118,12 +118,6 @@ func (st *serverStream) run() {
 
 func (st *serverStream) read() error {
 	for {
-		if !st.frames.pending() {
-			st.kick()
-			if err := st.waitForSpace(); err != nil {
-				return err
-			}
-		}
 		f, err := st.frames.next()
 		if err != nil {
 			return fmt.Errorf("reading: %w", err)
@@ -135,8 +129,13 @@ func (st *serverStream) read() error {
 	}
 }
 
-// next is where the frames come from.
+// next is where the frames come from. Before it blocks, the answers to what came
+// before are on their way.
 func (st *serverStream) next() ([]byte, error) {
+	st.kick()
+	if err := st.waitForSpace(); err != nil {
+		return nil, err
+	}
 	plain, err := st.records.next()
 	if err == nil {
 		st.setReadTimeout()

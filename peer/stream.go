@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// errBye: the peer has said that nothing follows.
+var errBye = errors.New("peer has ended the stream")
+
 // stream is the client's end of one connection: a goroutine that writes what
 // the lane's queue holds, and one that reads answers. The lane's lock guards
 // all that has no other owner.
@@ -26,7 +29,6 @@ type stream struct {
 	finishDue bool
 	finishing bool // takes no more calls
 	proven    bool // something authentic has come
-	bye       bool // the peer has said that nothing follows
 	ended     bool
 	silent    int    // ticks without a sign of life, while one is due
 	written   uint64 // bytes up to the last tick
@@ -105,6 +107,7 @@ func (s *stream) take(batch []*call) ([]*call, controls) {
 	}
 	batch = l.takeLocked(batch, s.session.window-len(s.calls), writeChunk)
 	for _, c := range batch {
+		s.idle = 0
 		s.lastID++
 		c.state, c.stream, c.id = callSent, s, s.lastID
 		s.calls[c.id] = c
@@ -171,9 +174,7 @@ func (s *stream) handle(f frame) error {
 		s.lane.detachLocked(s)
 		s.lane.mu.Unlock()
 	case kindBye:
-		s.lane.mu.Lock()
-		s.bye = true
-		s.lane.mu.Unlock()
+		return errBye
 	}
 	return nil
 }
@@ -261,7 +262,7 @@ func (s *stream) endLocked(err error) {
 	s.ended = true
 	close(s.dead)
 	s.session.close()
-	graceful := len(s.calls) == 0 && (s.bye || errors.Is(err, io.EOF) || errors.Is(err, ErrClosed))
+	graceful := len(s.calls) == 0 && (errors.Is(err, errBye) || errors.Is(err, io.EOF) || errors.Is(err, ErrClosed))
 	for id, c := range s.calls {
 		delete(s.calls, id)
 		c.state = callEnded
