@@ -73,7 +73,7 @@ func (a *actor) next(maxRows, maxBytes int) (batch []*letter, end bool) {
 		a.box = nil
 		a.running = false
 		if a.phase == releasing {
-			a.phase = gone
+			a.goLocked()
 			return nil, true
 		}
 		return nil, false
@@ -91,7 +91,7 @@ func (a *actor) release() (done bool, waiting []*letter) {
 		return false, nil
 	}
 	if !a.running {
-		a.phase = gone
+		a.goLocked()
 		return true, nil
 	}
 	a.phase = releasing
@@ -108,8 +108,23 @@ func (a *actor) releaseIfIdle() bool {
 	if !a.idleLocked() {
 		return false
 	}
-	a.phase = gone
+	a.goLocked()
 	return true
+}
+
+// goLocked marks the actor as gone, and its memory with it: from now on another
+// actor of the conversation may change it, and a reader that has found this one
+// before must not be told what was.
+func (a *actor) goLocked() {
+	a.phase = gone
+	a.drop()
+}
+
+// drop forgets what is known of the conversation, but for the claim.
+func (a *actor) drop() {
+	if s := a.snap.Load(); s != nil && !s.void {
+		a.snap.Store(s.without())
+	}
 }
 
 // idleLocked includes actors that never came to load: whoever asked gave up
@@ -149,7 +164,7 @@ func (a *actor) tellEnded() {
 func (a *actor) end() []*letter {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.phase = gone
+	a.goLocked()
 	a.running = false
 	return a.drain()
 }

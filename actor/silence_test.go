@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"catbird/conversation"
 	"catbird/internal/memstore"
@@ -164,5 +165,36 @@ func TestEpochDoesNotAllocate(t *testing.T) {
 	h.do(sends(1, 0)[0])
 	if n := testing.AllocsPerRun(1000, func() { h.reg.Epoch(convo, alice) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// An actor's memory ends with it, at the same instant: the next actor of the
+// conversation may begin at once, and readers may still hold the old one.
+func TestMemoryEndsWithTheActor(t *testing.T) {
+	tests := map[string]func(a *actor) bool{
+		"released":       func(a *actor) bool { done, _ := a.release(); return done },
+		"let go of idle": func(a *actor) bool { return a.releaseIfIdle() },
+		"ended":          func(a *actor) bool { a.end(); return true },
+		"after its last batch": func(a *actor) bool {
+			a.running = true
+			done, _ := a.release()
+			if done || a.snap.Load().void {
+				t.Error("a batch in flight lost its memory")
+			}
+			_, end := a.next(1, 1)
+			return end
+		},
+	}
+	for name, end := range tests {
+		t.Run(name, func(t *testing.T) {
+			a := newActor(convo, time.Now())
+			a.snap.Store(&snapshot{fence: 7, session: &fakeSession{id: "s"}})
+			if !end(a) {
+				t.Fatal("not ended")
+			}
+			if s := a.snap.Load(); s == nil || !s.silent || !s.void || s.fence != 7 || s.session.ID() != "s" {
+				t.Errorf("snapshot %+v is left, want nothing but the claim", s)
+			}
+		})
 	}
 }

@@ -98,7 +98,7 @@ func (t *turn) load() (s *snapshot, justLoaded, ok bool) {
 	if s := t.a.snap.Load(); s != nil && !s.void && s.session == session {
 		return s, false, true
 	}
-	t.drop()
+	t.a.drop()
 	if holder := t.r.takeLease(t.a.convo, session.ID()); holder != nil {
 		t.r.metrics.claims.WithLabelValues("held").Inc()
 		t.stop(stopHeld, &persistence.HeldError{Holder: *holder})
@@ -148,13 +148,6 @@ func (t *turn) storeFailed(err error) (alive bool) {
 		return t.crash()
 	}
 	return t.stop(stopNoStore, notStored(err))
-}
-
-// drop forgets what is known of the conversation, but for the claim.
-func (t *turn) drop() {
-	if s := t.a.snap.Load(); s != nil && !s.void {
-		t.a.snap.Store(s.without())
-	}
 }
 
 // takeLease returns who else holds the conversation by its lease. That nobody
@@ -229,7 +222,7 @@ func (t *turn) settleOn(snap *snapshot, justLoaded bool, d decision) {
 		t.settle(d)
 		return
 	}
-	t.drop()
+	t.a.drop()
 }
 
 func (t *turn) appended(snap *snapshot, justLoaded bool, d decision, outcome persistence.AppendOutcome) (alive bool) {
@@ -254,7 +247,7 @@ func (t *turn) appended(snap *snapshot, justLoaded bool, d decision, outcome per
 		t.settleOn(snap, justLoaded, d)
 		return true
 	case persistence.Conflict:
-		t.drop()
+		t.a.drop()
 		t.lookAll = true
 		t.conflicts++
 		if t.conflicts > maxConflicts {
@@ -263,7 +256,7 @@ func (t *turn) appended(snap *snapshot, justLoaded bool, d decision, outcome per
 		}
 		return true
 	default: // Failed: the database refused this unit alone
-		t.drop()
+		t.a.drop()
 		t.r.metrics.errors.WithLabelValues("append_failed").Inc()
 		t.isolate(d)
 		return true
@@ -295,7 +288,7 @@ func (t *turn) appendFailed(snap *snapshot, d decision, err error) (alive bool) 
 		return true
 	}
 	t.r.metrics.errors.WithLabelValues("outcome_unknown").Inc()
-	t.drop() // rule 10
+	t.a.drop() // rule 10
 	for i := range d.verdicts {
 		t.letters[i].unknown = true
 	}
