@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -88,7 +89,7 @@ func (a *App) serveHealth(w http.ResponseWriter, r *http.Request) {
 		Status: "healthy", Database: "connected", Version: a.version, Node: a.cfg.Cluster.NodeName,
 		State: a.State().String(),
 		Checks: healthChecks{
-			Database: "healthy", Redis: "not configured", Cluster: "alone",
+			Database: "healthy", Redis: a.redisHealth(), Cluster: a.clusterHealth(),
 			Actors: actorsHealth{flags.ActorSystem, flags.RolloutPercent, a.actors.Active(), a.cfg.Actors.Max},
 		},
 	}
@@ -100,6 +101,26 @@ func (a *App) serveHealth(w http.ResponseWriter, r *http.Request) {
 		h.Status, status = "unhealthy", http.StatusServiceUnavailable
 	}
 	writeJSON(w, status, h)
+}
+
+// redisHealth is for people: without Redis a node goes on serving.
+func (a *App) redisHealth() string {
+	switch {
+	case a.fellows == nil:
+		return "not configured"
+	case a.fellows.redis.Up():
+		return "healthy"
+	default:
+		return "unreachable"
+	}
+}
+
+func (a *App) clusterHealth() string {
+	if a.fellows == nil || a.fellows.members == nil {
+		return "alone"
+	}
+	view := a.fellows.members.View()
+	return fmt.Sprintf("%d members, %d ready", len(view.Members()), len(view.Ready()))
 }
 
 func (a *App) serveLive(w http.ResponseWriter, _ *http.Request) {
