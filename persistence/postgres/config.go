@@ -98,6 +98,11 @@ func (c Config) parse() (*pgxpool.Config, error) {
 		"idle_in_transaction_session_timeout": "1000",
 		"statement_timeout":                   milliseconds(c.StatementTimeout),
 		"lock_timeout":                        milliseconds(c.LockTimeout),
+		// Whoever is cut off while its statements are still on their way would
+		// hold locks until the server finds out.
+		"tcp_keepalives_idle":     "5",
+		"tcp_keepalives_interval": "2",
+		"tcp_keepalives_count":    "3",
 		// Every statement finds its rows by key. A plan that was made while a
 		// table was small must not scan it once it is large, and planning or
 		// compiling anew for each call costs more than it brings.

@@ -87,7 +87,15 @@ func messagesText(kind pageKind, n int) string {
 		"columns", messageColumns, "alive", aliveMessage, "limit", strconv.Itoa(n), "bytes", strconv.Itoa(conversation.MaxAnswer))
 }
 
-// message is a row of a page; ok is false for the row that stands for none.
+// messagesTexts are the statements by where a page starts. Its length is in
+// the text: a plan that knows the limit reads the index in order and stops.
+var messagesTexts = [...]*texts{
+	newestPage: upTo(conversation.MaxPage+1, func(n int) string { return messagesText(newestPage, n) }),
+	afterSeq:   upTo(conversation.MaxPage+1, func(n int) string { return messagesText(afterSeq, n) }),
+	afterID:    upTo(conversation.MaxPage+1, func(n int) string { return messagesText(afterID, n) }),
+}
+
+// messageRow is a row of a page; its id is nil in the row that stands for none.
 type messageRow struct {
 	persistence.Message
 	id   *string
@@ -114,7 +122,7 @@ func (s *Store) Messages(ctx context.Context, q persistence.MessagesQuery) (pers
 	var there, known bool
 	var since int
 	var rows []messageRow
-	err := s.many(ctx, s.main, "read messages", messagesText(kind, limit+1), args,
+	err := s.many(ctx, s.main, "read messages", messagesTexts[kind].of(limit+1), args,
 		func() { page, there, rows = persistence.MessagesPage{}, false, nil }, func(r pgx.Rows) error {
 			var m messageRow
 			err := r.Scan(&known, &page.LastSeq, &page.Unread, &since, &m.id, &m.Sender, &m.kind, &m.Epoch, &m.Seq, &m.Ciphertext,
@@ -244,6 +252,8 @@ func commitsText(n int) string {
 	return fill(commitsSQL, "head", fill(headSQL, "current_seq", currentSeq, "unfolded", "0"), "current_epoch", currentEpoch, "limit", strconv.Itoa(n))
 }
 
+var commitsTexts = upTo(conversation.MaxCommits+1, commitsText)
+
 // Commits returns commits by epoch.
 func (s *Store) Commits(ctx context.Context, q persistence.CommitsQuery) (persistence.CommitsPage, error) {
 	if _, err := s.prepared(); err != nil {
@@ -260,7 +270,7 @@ func (s *Store) Commits(ctx context.Context, q persistence.CommitsQuery) (persis
 	var page persistence.CommitsPage
 	var there, known bool
 	n, complete := 0, true
-	err := s.many(ctx, s.main, "read commits", commitsText(limit+1), []any{q.Convo, q.Caller, q.From, to, q.MaxBytes},
+	err := s.many(ctx, s.main, "read commits", commitsTexts.of(limit+1), []any{q.Convo, q.Caller, q.From, to, q.MaxBytes},
 		func() { page, there, n, complete = persistence.CommitsPage{}, false, 0, true }, func(r pgx.Rows) error {
 			m := persistence.Message{Kind: conversation.KindCommit}
 			var id *string

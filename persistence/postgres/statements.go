@@ -3,11 +3,11 @@ package postgres
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 )
 
 // statements are the SQL texts that depend on what the tables of this database
-// are like. Limits and the like are parameters; a text is prepared once on each
-// connection.
+// are like. Each is prepared once on each connection.
 type statements struct {
 	lockKeyPackages    string
 	consumeKeyPackages string
@@ -57,6 +57,26 @@ func fill(text string, pairs ...string) string {
 	if strings.ContainsRune(text, '{') {
 		panic(fmt.Sprintf("postgres: a name is not filled in: %s", text))
 	}
+	return text
+}
+
+// texts keeps statements that are made of a number, each made once.
+type texts struct {
+	made []atomic.Pointer[string]
+	text func(n int) string
+}
+
+// upTo returns texts for the numbers 0 to n.
+func upTo(n int, text func(n int) string) *texts {
+	return &texts{made: make([]atomic.Pointer[string], n+1), text: text}
+}
+
+func (t *texts) of(n int) string {
+	if text := t.made[n].Load(); text != nil {
+		return *text
+	}
+	text := t.text(n)
+	t.made[n].Store(&text)
 	return text
 }
 
