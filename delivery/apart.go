@@ -2,12 +2,14 @@ package delivery
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // apart remembers conversations that are served directly for a while, because
 // another server that cannot be asked wants them too (rule 18).
 type apart struct {
+	some  atomic.Bool // there are entries: almost always there are none
 	mu    sync.Mutex
 	until map[string]time.Time
 	// next is when the earliest entry ends at the soonest: before it nothing
@@ -17,7 +19,7 @@ type apart struct {
 
 const (
 	apartFor = time.Minute
-	maxApart = 100_000 // beyond it, the oldest share is forgotten: only slower
+	maxApart = 100_000 // beyond it, some are forgotten: they are asked for again
 )
 
 func (a *apart) add(convo string) {
@@ -35,14 +37,15 @@ func (a *apart) add(convo string) {
 		delete(a.until, other)
 	}
 	a.until[convo] = now.Add(apartFor)
+	a.some.Store(true)
 }
 
 func (a *apart) has(convo string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.until) == 0 {
+	if !a.some.Load() {
 		return false
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	now := time.Now()
 	a.sweep(now)
 	return now.Before(a.until[convo])
@@ -57,5 +60,6 @@ func (a *apart) sweep(now time.Time) {
 			delete(a.until, convo)
 		}
 	}
+	a.some.Store(len(a.until) > 0)
 	a.next = now.Add(apartFor / 10)
 }
