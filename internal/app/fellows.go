@@ -144,6 +144,8 @@ func (f *fellows) begin(life context.Context, work *sync.WaitGroup, failed func(
 	if err := f.members.Start(life); err != nil {
 		return fmt.Errorf("joining the cluster: %w", err)
 	}
+	roster := f.members.View()
+	f.log.Info("gossip started", "address", roster.Self().GossipAddress, "members", len(roster.Members()))
 	work.Go(func() {
 		if err := f.ring.Follow(life, f.members); err != nil && life.Err() == nil {
 			f.log.Error("the ring is not followed any more", "error", err)
