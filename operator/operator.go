@@ -2,16 +2,15 @@ package operator
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"catbird/conversation"
 	"catbird/persistence"
@@ -22,6 +21,7 @@ type Config struct {
 	Switchboard Switchboard
 	Actors      Actors
 	Store       Store
+	Cluster     Cluster
 	// Drain starts to make the node leave, without ending the process. It
 	// returns at once and may be called any number of times.
 	Drain func()
@@ -46,7 +46,10 @@ type API struct {
 	cfg    Config
 	log    *slog.Logger
 	mux    *http.ServeMux
-	secret [sha256.Size]byte
+	secret key
+	status key // of GET /node alone
+	// surveys lets callers at the same time share one look at the other nodes.
+	surveys singleflight.Group
 	// checking holds a token while somebody looks through the data: one at a
 	// time, since it costs the database much.
 	checking chan struct{}
@@ -56,8 +59,11 @@ type API struct {
 func New(cfg Config) *API {
 	a := &API{
 		cfg: cfg, log: cfg.Logger.With("component", "operator"), mux: http.NewServeMux(),
-		secret: sha256.Sum256([]byte(cfg.Secret)), checking: make(chan struct{}, 1),
+		secret: keyOf(cfg.Secret), status: keyOf(StatusToken(cfg.Secret)), checking: make(chan struct{}, 1),
 	}
+	a.handle("GET /node", a.getNode)
+	a.handle("GET /cluster", a.getCluster)
+	a.handle("GET /cluster/owner", a.getOwner)
 	a.handle("GET /flags", a.getFlags)
 	a.handle("PUT /flags", a.putFlags)
 	a.handle("GET /actors", a.getActors)
@@ -78,15 +84,6 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.mux.ServeHTTP(w, r)
-}
-
-func (a *API) authorized(r *http.Request) bool {
-	if a.cfg.Secret == "" {
-		return true
-	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	sum := sha256.Sum256([]byte(token)) // equal lengths: the comparison tells nothing by its time
-	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], a.secret[:]) == 1
 }
 
 // handler returns a status and a body, or an error.

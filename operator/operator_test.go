@@ -29,6 +29,7 @@ type fakeNode struct {
 	limit   int
 	cursor  string
 	check   func(ctx context.Context)
+	held    persistence.Holder
 }
 
 func (f *fakeNode) Flags() Flags { return f.flags }
@@ -61,9 +62,16 @@ func (f *fakeNode) Integrity(ctx context.Context, since time.Time) (persistence.
 	return persistence.Integrity{SequenceGaps: persistence.Finding{Count: 1}}, f.err
 }
 
-func newAPI(f *fakeNode, secret string) *API {
+func (f *fakeNode) Holder(_ context.Context, convo string) (persistence.Holder, bool, error) {
+	f.convo = convo
+	return f.held, f.held.Session != "", f.err
+}
+
+func newAPI(f *fakeNode, secret string) *API { return newAPIOf(f, &fakeCluster{}, secret) }
+
+func newAPIOf(f *fakeNode, c Cluster, secret string) *API {
 	return New(Config{
-		Switchboard: f, Actors: f, Store: f, Drain: func() { f.drained++ }, Secret: secret,
+		Switchboard: f, Actors: f, Store: f, Cluster: c, Drain: func() { f.drained++ }, Secret: secret,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 }
@@ -103,6 +111,14 @@ func TestRoutes(t *testing.T) {
 		{method: "GET", target: "/conversations/AB", status: 200, want: `{"id":"ab","epoch":0,"seq":0,"creator":"","createdAt":"0001-01-01T00:00:00Z","members":[],"messagesByEpoch":[]}`},
 		{method: "GET", target: "/conversations/ab", err: conversation.Refuse(conversation.ConvoNotFound, "no"), status: 404, want: "ConvoNotFound"},
 		{method: "GET", target: "/conversations/a%20b", status: 400, want: "InvalidRequest"},
+		{method: "GET", target: "/node", status: 200, want: `{"name":"a","state":"ready","version":"v","actorsEnabled":true,"rolloutPercent":50,"activeActors":7,"ringVersion":9,"checks":{"database":"healthy","redis":"healthy","cluster":"3 members"}}`},
+		{method: "GET", target: "/cluster", status: 200, want: `{"node":"a","members":[],"ring":{"partitions":0,"version":0}}`},
+		{method: "GET", target: "/cluster/owner?convoId=AB", status: 200, want: `{"convoId":"ab","partition":5,"shouldOwn":"b","lease":null,"claim":null}`},
+		{method: "GET", target: "/cluster/owner", status: 400, want: "InvalidRequest"},
+		{method: "GET", target: "/cluster/owner?convoId=a%20b", status: 400, want: "InvalidRequest"},
+		{method: "GET", target: "/cluster/owner?convoId=ab", err: conversation.Refuse(conversation.ConvoNotFound, "no"), status: 404, want: "ConvoNotFound"},
+		{method: "GET", target: "/cluster/owner?convoId=ab", err: persistence.ErrUnavailable, status: 503, want: "Unavailable"},
+		{method: "PUT", target: "/node", status: 404, want: "MethodNotFound"},
 		{method: "POST", target: "/drain", status: 202, want: `{"draining":true}`},
 		{method: "GET", target: "/drain", status: 404, want: "MethodNotFound"},
 		{method: "GET", target: "/nothing", status: 404, want: "MethodNotFound"},
@@ -146,7 +162,7 @@ func TestSecret(t *testing.T) {
 			t.Errorf("Authorization %q: status %d, want %d", header, w.Code, want)
 		}
 	}
-	for _, target := range []string{"/actors", "/integrity", "/conversations/ab", "/nothing"} {
+	for _, target := range []string{"/actors", "/integrity", "/conversations/ab", "/node", "/cluster", "/cluster/owner?convoId=ab", "/nothing"} {
 		if w := ask(a, "GET", target, ""); w.Code != 401 {
 			t.Errorf("%s answers %d without the secret", target, w.Code)
 		}

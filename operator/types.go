@@ -57,6 +57,7 @@ type Actors interface {
 type Store interface {
 	Overview(ctx context.Context, convo string) (persistence.Overview, error)
 	Integrity(ctx context.Context, since time.Time) (persistence.Integrity, error)
+	Holder(ctx context.Context, convo string) (h persistence.Holder, held bool, err error)
 }
 
 var errSince = errors.New("must be a duration such as 48h or 7d")

@@ -38,7 +38,7 @@ func (a *App) build(ctx context.Context, log *slog.Logger) error {
 	a.probe = &probe{ping: a.store.Ping, renewed: a.keeper.SinceRenewal, fresh: a.cfg.Cluster.LeaseTTL}
 	a.admin = operator.New(operator.Config{
 		Switchboard: switchboard{a.delivery, a.flagsChanged}, Actors: lister{a.actors}, Store: a.store, Drain: a.Leave,
-		Secret: a.cfg.Cluster.Secret.Reveal(), Logger: log,
+		Cluster: a.surroundings(), Secret: a.cfg.Cluster.Secret.Reveal(), Logger: log,
 	})
 	return a.buildAPI(log)
 }

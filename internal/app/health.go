@@ -84,18 +84,13 @@ type readiness struct {
 }
 
 func (a *App) serveHealth(w http.ResponseWriter, r *http.Request) {
-	flags := a.delivery.Flags()
 	h := health{
 		Status: "healthy", Database: "connected", Version: a.version, Node: a.cfg.Cluster.NodeName,
-		State: a.State().String(),
-		Checks: healthChecks{
-			Database: "healthy", Redis: a.redisHealth(), Cluster: a.clusterHealth(),
-			Actors: actorsHealth{flags.ActorSystem, flags.RolloutPercent, a.actors.Active(), a.cfg.Actors.Max},
-		},
+		State: a.State().String(), Checks: a.checks(r.Context()),
 	}
 	status := http.StatusOK
-	if a.probe.check(r.Context()) != nil {
-		h.Database, h.Checks.Database = "disconnected", "unhealthy"
+	if h.Checks.Database != healthy {
+		h.Database = "disconnected"
 	}
 	if h.Database != "connected" || a.State() == Joining {
 		h.Status, status = "unhealthy", http.StatusServiceUnavailable
@@ -103,24 +98,34 @@ func (a *App) serveHealth(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, status, h)
 }
 
-// redisHealth is for people: without Redis a node goes on serving.
-func (a *App) redisHealth() string {
-	switch {
-	case a.fellows == nil:
-		return "not configured"
-	case a.fellows.redis.Up():
-		return "healthy"
-	default:
-		return "unreachable"
-	}
-}
+// What a check finds.
+const (
+	healthy     = "healthy"
+	unhealthy   = "unhealthy"
+	unreachable = "unreachable"
+)
 
-func (a *App) clusterHealth() string {
-	if a.fellows == nil || a.fellows.members == nil {
-		return "alone"
+// checks looks at what this node depends on. It blocks for probeTimeout at most.
+func (a *App) checks(ctx context.Context) healthChecks {
+	flags := a.delivery.Flags()
+	c := healthChecks{
+		Database: healthy, Redis: "not configured", Cluster: "alone",
+		Actors: actorsHealth{flags.ActorSystem, flags.RolloutPercent, a.actors.Active(), a.cfg.Actors.Max},
 	}
-	view := a.fellows.members.View()
-	return fmt.Sprintf("%d members, %d ready", len(view.Members()), len(view.Ready()))
+	if a.probe.check(ctx) != nil {
+		c.Database = unhealthy
+	}
+	if a.fellows == nil {
+		return c
+	}
+	c.Redis = healthy
+	if !a.fellows.redis.Up() { // no reason to be unready: it only tells where to ask first
+		c.Redis = unreachable
+	}
+	if n := len(a.fellows.members.View().Members()); n > 1 {
+		c.Cluster = fmt.Sprintf("%d members", n)
+	}
+	return c
 }
 
 func (a *App) serveLive(w http.ResponseWriter, _ *http.Request) {

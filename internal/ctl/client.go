@@ -16,7 +16,11 @@ import (
 	"catbird/persistence"
 )
 
-const maxAnswer = 64 << 20
+// What is read of an answer at most: of lists, and of one node's word.
+const (
+	maxAnswer = 64 << 20
+	maxStatus = 64 << 10
+)
 
 // Client asks one node's operator API. It is safe for use by several
 // goroutines at once.
@@ -89,12 +93,31 @@ func (c *Client) Integrity(ctx context.Context, since string) (i persistence.Int
 	return i, c.do(ctx, http.MethodGet, path, nil, &i)
 }
 
+// Node returns what the node says of itself.
+func (c *Client) Node(ctx context.Context) (s operator.Status, err error) {
+	return s, c.exchange(ctx, http.MethodGet, "/node", nil, &s, maxStatus)
+}
+
+// Cluster returns the cluster as the node knows it.
+func (c *Client) Cluster(ctx context.Context) (v operator.ClusterView, err error) {
+	return v, c.do(ctx, http.MethodGet, "/cluster", nil, &v)
+}
+
+// Owner returns who should hold a conversation, and who does.
+func (c *Client) Owner(ctx context.Context, convo string) (o operator.Ownership, err error) {
+	return o, c.do(ctx, http.MethodGet, "/cluster/owner?"+url.Values{"convoId": {convo}}.Encode(), nil, &o)
+}
+
 // Drain asks the node to leave.
 func (c *Client) Drain(ctx context.Context) (d operator.Drained, err error) {
 	return d, c.do(ctx, http.MethodPost, "/drain", nil, &d)
 }
 
 func (c *Client) do(ctx context.Context, method, path string, ask, answer any) error {
+	return c.exchange(ctx, method, path, ask, answer, maxAnswer)
+}
+
+func (c *Client) exchange(ctx context.Context, method, path string, ask, answer any, limit int64) error {
 	var body io.Reader
 	if ask != nil {
 		data, err := json.Marshal(ask)
@@ -115,7 +138,7 @@ func (c *Client) do(ctx context.Context, method, path string, ask, answer any) e
 		return fmt.Errorf("the node cannot be reached: %w", unwrapURL(err))
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	data, err := io.ReadAll(io.LimitReader(resp.Body, limit))
 	if err != nil {
 		return fmt.Errorf("reading the node's answer: %w", err)
 	}
