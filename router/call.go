@@ -16,12 +16,13 @@ import (
 // call is one request on its way through the API. It belongs to the goroutine
 // that serves the request.
 type call struct {
-	ctx      context.Context // ends with the request's deadline, or with the client
+	ctx      context.Context // below trail; ends with the request's deadline, or with the client
 	cancel   context.CancelFunc
 	endpoint *endpoint
 	request  *http.Request
 	writer   gin.ResponseWriter
-	id       string
+	trail    trail  // holds the request's id
+	convo    string // the conversation that the request is about, once it is known
 	caller   string // "" before the token is verified
 	start    time.Time
 	changing bool  // the endpoint may be changing something by now
@@ -36,9 +37,9 @@ func (rt *Router) handler(e *endpoint) gin.HandlerFunc {
 	figures := rt.metrics.of(e.op)
 	return func(g *gin.Context) {
 		c := &call{endpoint: e, request: g.Request, writer: g.Writer, start: rt.config.Clock()}
-		c.id = rt.ids.of(g.Request.Header)
+		rt.startTrail(c)
 		h := g.Writer.Header()
-		h[headerRequestID] = []string{c.id}
+		h[headerRequestID] = []string{c.trail.id}
 		rt.askToClose(h)
 		defer rt.finish(c, figures)
 		c.startTime(rt.config.RequestTimeout)
@@ -62,7 +63,7 @@ func (c *call) startTime(limit time.Duration) {
 	if c.cancel != nil {
 		c.cancel()
 	}
-	c.ctx, c.cancel = context.WithTimeout(c.request.Context(), limit)
+	c.ctx, c.cancel = context.WithTimeout(&c.trail, limit)
 }
 
 // serve carries out the call. The order is the API's: the token first, then the
@@ -102,11 +103,12 @@ func bearer(h http.Header) (string, error) {
 
 // finish answers for a panic and says what became of the call.
 func (rt *Router) finish(c *call, figures *figures) {
+	defer c.endSpan()
 	if p := recover(); p != nil {
 		if p == http.ErrAbortHandler {
 			panic(p) // the server's own way to drop a connection
 		}
-		rt.log.Error("request panicked", "request_id", c.id, "op", c.endpoint.op, "panic", p, "stack", string(debug.Stack()))
+		rt.log.Error("request panicked", "request_id", c.trail.id, "op", c.endpoint.op, "panic", p, "stack", string(debug.Stack()))
 		rt.refuse(c, errPanic)
 	}
 	took := rt.config.Clock().Sub(c.start)
@@ -123,16 +125,19 @@ func (rt *Router) logCall(c *call, took time.Duration) {
 	if len(path) > maxLoggedPath {
 		path = path[:maxLoggedPath]
 	}
-	attrs := make([]slog.Attr, 0, 9)
+	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs,
 		slog.String("method", c.request.Method), slog.String("path", path), slog.Int("status", c.status),
-		slog.Float64("request_duration", took.Seconds()), slog.String("request_id", c.id),
+		slog.Float64("request_duration", took.Seconds()), slog.String("request_id", c.trail.id),
 		slog.String("op", string(c.endpoint.op)), slog.String("did", c.caller))
 	if c.err != nil {
 		attrs = append(attrs, slog.String("error", string(c.name)))
 		if c.status >= 500 {
 			attrs = append(attrs, slog.String("cause", c.err.Error()))
 		}
+	}
+	if id := c.traceID(); id != "" {
+		attrs = append(attrs, slog.String("trace_id", id))
 	}
 	rt.log.LogAttrs(c.request.Context(), slog.LevelInfo, "request", attrs...)
 }

@@ -39,7 +39,7 @@ func (c *call) newRequest(convo, key string, digest func() []byte) (*conversatio
 
 // change checks the form of a command on a conversation and has it carried out.
 func (rt *Router) change(c *call, convoID, key string, command conversation.Command) (conversation.Result, error) {
-	convo, err := conversation.ParseConvoID(convoID)
+	convo, err := c.about(convoID)
 	if err != nil {
 		return conversation.Result{}, err
 	}
@@ -81,7 +81,7 @@ func (rt *Router) epochMismatch(c *call, convo string, err error) error {
 		err = rt.inFlight.hold(c, sizeOf(page.Commits))
 	}
 	if err != nil {
-		rt.log.WarnContext(c.ctx, "cannot read the commits that a client has missed", "request_id", c.id, "error", err)
+		rt.log.WarnContext(c.ctx, "cannot read the commits that a client has missed", "request_id", c.trail.id, "error", err)
 		out.missed.More = true
 		return out
 	}

@@ -34,7 +34,7 @@ type getCommitsOutput struct {
 // getCommits returns the commits of a range of epochs, as many as one answer
 // carries: the client goes on from the last one.
 func (rt *Router) getCommits(c *call, in *getCommitsInput) (getCommitsOutput, error) {
-	convo, err := conversation.ParseConvoID(in.ConvoID)
+	convo, err := c.about(in.ConvoID)
 	if err != nil {
 		return getCommitsOutput{}, err
 	}

@@ -34,6 +34,7 @@ func (rt *Router) createConvo(c *call, in *createConvoInput) (stored[convoView],
 	if err != nil {
 		return stored[convoView]{}, err
 	}
+	c.convo = convo
 	creation := in.creation(c.caller)
 	if err := creation.Validate(convo); err != nil {
 		return stored[convoView]{}, err

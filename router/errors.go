@@ -127,7 +127,7 @@ func (rt *Router) refuse(c *call, err error) {
 	if c.request.Context().Err() != nil && !errors.Is(err, errPanic) {
 		c.status = statusClientGone
 	} else if told == errInside && !errors.Is(err, errPanic) {
-		rt.log.Error("request failed", "request_id", c.id, "op", c.endpoint.op, "error", err)
+		rt.log.Error("request failed", "request_id", c.trail.id, "op", c.endpoint.op, "error", err)
 	}
 	rt.metrics.countError(told.Code)
 	if c.writer.Written() {

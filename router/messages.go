@@ -62,7 +62,7 @@ type getMessagesOutput struct {
 // marking fails, so does the whole: an answer would leave the count wrong, and
 // asking again does no harm.
 func (rt *Router) getMessages(c *call, in *getMessagesInput) (getMessagesOutput, error) {
-	q, err := in.query(c.caller)
+	q, err := in.query(c)
 	if err != nil {
 		return getMessagesOutput{}, err
 	}
@@ -86,8 +86,8 @@ func (rt *Router) getMessages(c *call, in *getMessagesInput) (getMessagesOutput,
 	return out, nil
 }
 
-func (in *getMessagesInput) query(caller string) (persistence.MessagesQuery, error) {
-	convo, err := conversation.ParseConvoID(in.ConvoID)
+func (in *getMessagesInput) query(c *call) (persistence.MessagesQuery, error) {
+	convo, err := c.about(in.ConvoID)
 	if err != nil {
 		return persistence.MessagesQuery{}, err
 	}
@@ -109,7 +109,7 @@ func (in *getMessagesInput) query(caller string) (persistence.MessagesQuery, err
 		return persistence.MessagesQuery{}, conversation.Refuse(conversation.InvalidRequest, "sinceSeq: must not be negative")
 	}
 	return persistence.MessagesQuery{
-		Convo: convo, Caller: caller, Limit: limit, SinceSeq: in.SinceSeq, SinceID: in.SinceMessage + in.Cursor,
+		Convo: convo, Caller: c.caller, Limit: limit, SinceSeq: in.SinceSeq, SinceID: in.SinceMessage + in.Cursor,
 	}, nil
 }
 
@@ -124,7 +124,7 @@ type getEpochOutput struct {
 
 // getEpoch returns the epoch that a conversation is at.
 func (rt *Router) getEpoch(c *call, in *getEpochInput) (getEpochOutput, error) {
-	convo, err := conversation.ParseConvoID(in.ConvoID)
+	convo, err := c.about(in.ConvoID)
 	if err != nil {
 		return getEpochOutput{}, err
 	}

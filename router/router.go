@@ -10,6 +10,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"catbird/conversation"
 	"catbird/internal/auth"
@@ -76,6 +77,9 @@ type Config struct {
 	// which no Delivery sees. Nil: nobody is told.
 	Reading func(ctx context.Context, op conversation.Op, convo string)
 
+	// TracerProvider makes a span of every request; nil: there are none.
+	TracerProvider trace.TracerProvider
+
 	Clock      func() time.Time      // nil: time.Now
 	Registerer prometheus.Registerer // nil: figures go nowhere
 	Logger     *slog.Logger          // nil: slog.Default()
@@ -97,6 +101,7 @@ type Router struct {
 	limiter  *auth.Limiter // nil: no limit
 	metrics  *metrics
 	ids      requestIDs
+	tracer   trace.Tracer // nil: there are no spans
 	log      *slog.Logger
 }
 
@@ -115,6 +120,9 @@ func New(c Config) (*Router, error) {
 		limiter:  auth.NewLimiter(c.RateLimit, c.RateBurst, c.Clock),
 		ids:      newRequestIDs(),
 		log:      c.Logger.With("component", "router"),
+	}
+	if c.TracerProvider != nil {
+		rt.tracer = c.TracerProvider.Tracer("catbird/router")
 	}
 	table := endpoints()
 	rt.metrics = newMetrics(c.Registerer, table, &rt.inFlight)

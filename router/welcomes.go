@@ -1,9 +1,5 @@
 package router
 
-import (
-	"catbird/conversation"
-)
-
 type getWelcomeInput struct {
 	ConvoID string `json:"convoId" xrpc:"required"`
 }
@@ -17,7 +13,7 @@ type getWelcomeOutput struct {
 
 // getWelcome returns the caller's newest welcome.
 func (rt *Router) getWelcome(c *call, in *getWelcomeInput) (getWelcomeOutput, error) {
-	convo, err := conversation.ParseConvoID(in.ConvoID)
+	convo, err := c.about(in.ConvoID)
 	if err != nil {
 		return getWelcomeOutput{}, err
 	}
@@ -52,7 +48,7 @@ type confirmWelcomeOutput struct {
 // went wrong is the client's own text: it is not logged, since nobody knows what
 // it holds, but that something did.
 func (rt *Router) confirmWelcome(c *call, in *confirmWelcomeInput) (confirmWelcomeOutput, error) {
-	convo, err := conversation.ParseConvoID(in.ConvoID)
+	convo, err := c.about(in.ConvoID)
 	if err != nil {
 		return confirmWelcomeOutput{}, err
 	}
@@ -61,7 +57,7 @@ func (rt *Router) confirmWelcome(c *call, in *confirmWelcomeInput) (confirmWelco
 	}
 	if !in.Success {
 		rt.log.InfoContext(c.ctx, "a client could not join by its welcome",
-			"request_id", c.id, "convo", convo, "did", c.caller, "details_bytes", len(in.ErrorDetails))
+			"request_id", c.trail.id, "convo", convo, "did", c.caller, "details_bytes", len(in.ErrorDetails))
 	}
 	return confirmWelcomeOutput{Confirmed: true}, nil
 }
