@@ -22,6 +22,19 @@ import (
 // database after the call, so that they run before.
 func Postgres(t testing.TB) string {
 	t.Helper()
+	return newDatabase(t, "")
+}
+
+// CopyPostgres returns the URL of a database that this test has to itself and
+// that is a copy of the one at url, one of [Postgres] to which nobody is
+// connected. It is the quick way to many databases with the same tables.
+func CopyPostgres(t testing.TB, url string) string {
+	t.Helper()
+	return newDatabase(t, " TEMPLATE "+databaseOf(url))
+}
+
+func newDatabase(t testing.TB, options string) string {
+	t.Helper()
 	base := os.Getenv("TEST_DATABASE_URL")
 	if base == "" {
 		s, err := sharedPostgres()
@@ -31,7 +44,7 @@ func Postgres(t testing.TB) string {
 		base = s.URL()
 	}
 	name := fmt.Sprintf("catbird_test_%x", rand.Uint64())
-	if err := admin(base, "CREATE DATABASE "+name); err != nil {
+	if err := admin(base, "CREATE DATABASE "+name+options); err != nil {
 		t.Fatalf("this test needs PostgreSQL: %v", err)
 	}
 	t.Cleanup(func() {
@@ -57,6 +70,14 @@ func admin(base, sql string) error {
 	defer conn.Close(ctx)
 	_, err = conn.Exec(ctx, sql)
 	return err
+}
+
+func databaseOf(base string) string {
+	u, err := url.Parse(base)
+	if err != nil {
+		return ""
+	}
+	return u.Path[1:]
 }
 
 func withDatabase(base, name string) string {

@@ -38,6 +38,12 @@ func TestPostgresGivesDatabasesOfTheirOwn(t *testing.T) {
 	a, b := Postgres(t), Postgres(t)
 	run(t, connect(t, a), "CREATE TABLE only_here ()")
 	run(t, connect(t, b), "CREATE TABLE only_here ()")
+
+	original := Postgres(t)
+	conn := connect(t, original)
+	run(t, conn, "CREATE TABLE copied ()")
+	conn.Close(context.Background())
+	run(t, connect(t, CopyPostgres(t, original)), "SELECT FROM copied")
 }
 
 func TestServerLifeKeepsData(t *testing.T) {

@@ -10,9 +10,21 @@ import (
 	"catbird/persistence/storetest"
 )
 
-func TestConformance(t *testing.T) {
+func TestConformance(t *testing.T) { conform(t, "") }
+
+// The suite must hold on a database of before as well, with all that stands in
+// the way there.
+func TestConformanceOnOldTables(t *testing.T) { conform(t, fullOld) }
+
+// conform runs the suite on databases that held old tables to begin with.
+func conform(t *testing.T, old string) {
+	original := testenv.Postgres(t)
+	conn := connect(t, original)
+	run(t, conn, old)
+	conn.Close(patience(t))
+	prepare(t, original).Close()
 	storetest.Run(t, func(t testing.TB) storetest.Harness {
-		url := testenv.Postgres(t)
+		url := testenv.CopyPostgres(t, original)
 		return storetest.Harness{Store: prepare(t, url), Raw: raw{url}}
 	})
 }

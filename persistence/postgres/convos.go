@@ -94,9 +94,9 @@ func (s *Store) Convo(ctx context.Context, convo, caller string) (persistence.Co
 // written meanwhile, also by transactions that were open at the first page, and
 // whatever any clock shows.
 //
-// A conversation's row that the snapshot sees knows its activity itself. Of one
-// that has changed since, the newest row of the log that the snapshot sees
-// tells. Whether it sees a row is asked by the row's xmin: the transaction's id
+// A conversation's row that the snapshot sees knows its activity itself; so does
+// one that has changed since, but got no new row in its log. Of any other the
+// newest row of the log that the snapshot sees tells. Whether it sees a row is asked by the row's xmin: the transaction's id
 // without its epoch, which is the one nearest to the snapshot's. Rows made long
 // before the first page are seen whatever their xmin, which may have wrapped.
 func (sch schema) convosSQL() string {
@@ -114,7 +114,7 @@ WITH snap AS MATERIALIZED (
 	FROM (SELECT coalesce($4::text::pg_snapshot, pg_current_snapshot()) AS at) s
 ), mine AS MATERIALIZED (
 	SELECT c.id, greatest(c.created_at,
-		CASE WHEN {seen_convo} THEN c.catbird_last_activity ELSE {newest_ours} END,
+		CASE WHEN {seen_convo} OR {seen_newest} IS NOT FALSE THEN c.catbird_last_activity ELSE {newest_ours} END,
 		{newest_old}, {newest_old_commit}, 'epoch') AS activity
 	FROM snap CROSS JOIN members m
 	CROSS JOIN LATERAL (SELECT c.xmin, c.* FROM conversations c WHERE c.id = m.convo_id OFFSET 0) c
@@ -128,6 +128,8 @@ CROSS JOIN LATERAL (SELECT * FROM conversations c WHERE c.id = page.id OFFSET 0)
 CROSS JOIN LATERAL (SELECT * FROM members m WHERE m.convo_id = page.id AND m.member_did = $1 OFFSET 0) m
 ORDER BY page.activity DESC, page.id DESC`,
 		"seen_convo", fill(seen, "row", "c"),
+		"seen_newest", fill(`(SELECT {seen} FROM messages g WHERE g.convo_id = c.id AND g.catbird_v IS NOT NULL ORDER BY g.seq DESC LIMIT 1)`,
+			"seen", seenRow("g")),
 		"newest_ours", newest("g.catbird_v IS NOT NULL", "g.seq DESC"),
 		"newest_old", newest("g.catbird_v IS NULL", "coalesce(g.seq, 0) DESC, g.created_at DESC, g.id DESC"),
 		"newest_old_commit", newest("g.catbird_v IS NULL AND g.message_type = 'commit'", "g.epoch DESC, g.created_at DESC, g.id DESC"),

@@ -8,7 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"catbird/internal/testenv"
-	"catbird/persistence/storetest"
 )
 
 // plainOld is exactly the four tables of before.
@@ -51,16 +50,6 @@ CREATE TABLE key_packages (
 	created_at timestamptz NOT NULL DEFAULT now(), expires_at timestamptz NOT NULL, consumed boolean NOT NULL DEFAULT false, consumed_at timestamptz);
 CREATE TABLE commits (id text); CREATE TABLE cursors (id text); CREATE TABLE envelopes (id text); CREATE TABLE idempotency_cache (key text);
 CREATE TABLE goose_db_version (id int);`
-
-// The suite must hold on a database of before as well, with all that stands in
-// the way there.
-func TestConformanceOnOldTables(t *testing.T) {
-	storetest.Run(t, func(t testing.TB) storetest.Harness {
-		url := testenv.Postgres(t)
-		run(t, connect(t, url), fullOld)
-		return storetest.Harness{Store: prepare(t, url), Raw: raw{url}}
-	})
-}
 
 // filenodes returns what holds each table's rows: it changes when a table is
 // written anew.

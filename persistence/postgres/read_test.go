@@ -34,6 +34,9 @@ func TestConvosPagesStayWhole(t *testing.T) {
 		VALUES ('open', '0003', 'app', 0, 2, '', now() - interval '1 second', 1)`)
 	run(t, open, `INSERT INTO messages (id, convo_id, message_type, epoch, seq, ciphertext, created_at)
 		VALUES ('open old', '0005', 'app', 0, 2, '', now() - interval '1 second'), ('open commit', '0006', 'commit', 1, 0, '', now() - interval '1 second')`)
+	// Conversations whose messages have ended still know when the last one was.
+	run(t, conn, `DELETE FROM messages WHERE convo_id IN ('001d', '0002')`)
+	ses := session(t, s)
 	var got []string
 	cursor := ""
 	for turn := 0; ; turn++ {
@@ -49,10 +52,12 @@ func TestConvosPagesStayWhole(t *testing.T) {
 		}
 		if turn == 0 {
 			run(t, open, "COMMIT")
+			hold(t, s, ses, "001d")
+			hold(t, s, ses, "0002")
 		}
 		env := envNow()
 		env.Now = env.Now.Add(-time.Minute) // this one's clock is behind, too
-		for _, convo := range []string{"0001", got[0], fmt.Sprintf("%04x", 10+turn)} {
+		for _, convo := range []string{"0001", got[1], fmt.Sprintf("%04x", 10+turn)} {
 			if _, err := s.Direct(patience(t), "", request(convo, "did:plc:alice", text("meanwhile")), env); err != nil {
 				t.Fatal(err)
 			}
