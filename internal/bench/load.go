@@ -88,7 +88,7 @@ func (p Plan) connection(ctx context.Context, i int) (l Load, err error) {
 		if _, err := conn.Write(buf.Bytes()); err != nil {
 			return l, err
 		}
-		status, body, err := readAnswer(in)
+		status, body, _, err := readReply(in)
 		if err != nil {
 			return l, err
 		}
@@ -104,40 +104,42 @@ func (p Plan) connection(ctx context.Context, i int) (l Load, err error) {
 	return l, nil
 }
 
-// readAnswer reads one HTTP/1.1 response with a Content-Length.
-func readAnswer(in *bufio.Reader) (status int, body string, err error) {
+// readReply reads one HTTP/1.1 response with a Content-Length, and whether the
+// server closes the connection after it. The body is returned of errors only.
+func readReply(in *bufio.Reader) (status int, body string, closing bool, err error) {
 	line, err := in.ReadSlice('\n')
 	if err != nil {
-		return 0, "", err
+		return 0, "", false, err
 	}
 	if len(line) < 12 {
-		return 0, "", fmt.Errorf("bad status line %q", line)
+		return 0, "", false, fmt.Errorf("bad status line %q", line)
 	}
 	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
-		return 0, "", err
+		return 0, "", false, err
 	}
 	length := 0
 	for {
 		line, err = in.ReadSlice('\n')
 		if err != nil {
-			return 0, "", err
+			return 0, "", false, err
 		}
 		if len(line) <= 2 {
 			break
 		}
 		if v, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
 			if length, err = strconv.Atoi(string(bytes.TrimSpace(v))); err != nil {
-				return 0, "", err
+				return 0, "", false, err
 			}
 		}
+		closing = closing || bytes.HasPrefix(line, []byte("Connection: close"))
 	}
 	if status == http.StatusOK {
 		_, err = in.Discard(length)
-		return status, "", err
+		return status, "", closing, err
 	}
 	b := make([]byte, length)
 	_, err = io.ReadFull(in, b)
-	return status, string(b), err
+	return status, string(b), closing, err
 }
 
 // writeGet and writePost write whole requests.

@@ -41,9 +41,15 @@ func run() int {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	rows, err := bench.Node(ctx, bench.Options{
+	o := bench.Options{
 		Effort: bench.Effort{Rounds: cli.Rounds, For: cli.For}, Only: cli.Figures, Actors: cli.Actors, Log: os.Stderr,
-	})
+	}
+	rows, err := bench.Node(ctx, o)
+	if err == nil {
+		var more []bench.Row
+		more, err = bench.Cluster(ctx, o)
+		rows = append(rows, more...)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return 2
