@@ -19,9 +19,12 @@ var (
 // NodeMeta returns this node's metadata, which is always within the limit.
 func (d delegate) NodeMeta(int) []byte { return slices.Clone(*d.m.meta.Load()) }
 
-// NotifyMsg, GetBroadcasts, LocalState and MergeRemoteState are for data of
-// one's own in gossip; there is none.
-func (d delegate) NotifyMsg([]byte)                {}
+// NotifyMsg takes messages between two nodes: questions for a sign of life and
+// their answers.
+func (d delegate) NotifyMsg(b []byte) { d.m.hear(b) }
+
+// GetBroadcasts, LocalState and MergeRemoteState are for data of one's own in
+// gossip; there is none.
 func (d delegate) GetBroadcasts(int, int) [][]byte { return nil }
 func (d delegate) LocalState(bool) []byte          { return nil }
 func (d delegate) MergeRemoteState([]byte, bool)   {}

@@ -84,16 +84,20 @@ type Members struct {
 
 	// mu is taken inside the library's callbacks, under the library's locks:
 	// nobody calls the library while holding it.
-	mu    sync.Mutex
-	self  life
-	lives map[string]life      // of others, by the name in gossip
-	lost  map[string]time.Time // gossip addresses that vanished without leaving
+	mu     sync.Mutex
+	self   life
+	lives  map[string]life      // of others, by the name in gossip
+	lost   map[string]time.Time // gossip addresses that vanished without leaving
+	asking map[nonce]chan life  // questions without an answer yet
 
 	meta    atomic.Pointer[[]byte] // self, encoded
 	view    atomic.Pointer[Roster]
 	dirty   chan struct{} // lives changed
 	publish chan struct{} // meta changed
 	doubts  chan struct{} // there may be two of this name
+	asked   chan question // whether this life lives
+
+	answerTimeout time.Duration
 
 	evictOnce sync.Once
 	evicted   chan struct{}
@@ -123,10 +127,14 @@ func NewMembers(cfg MembersConfig) (*Members, error) {
 		}},
 		lives:   map[string]life{},
 		lost:    map[string]time.Time{},
+		asking:  map[nonce]chan life{},
 		dirty:   make(chan struct{}, 1),
 		publish: make(chan struct{}, 1),
 		doubts:  make(chan struct{}, 1),
+		asked:   make(chan question, maxAsked),
 		evicted: make(chan struct{}),
+
+		answerTimeout: defaultAnswerTimeout,
 	}
 	if err := m.check(); err != nil {
 		return nil, err
@@ -243,27 +251,26 @@ func (m *Members) Err() error {
 }
 
 // Leave tells the others that this node is gone and waits until some were
-// told, at most 2 s. The node goes on answering gossip until Stop.
+// told, at most 2 s; whom that does not reach notices by itself. The node goes
+// on answering gossip until Stop. It does not fail.
 func (m *Members) Leave(ctx context.Context) error {
 	m.lifecycle.Lock()
 	defer m.lifecycle.Unlock()
-	return m.leaveLocked(ctx)
+	m.leaveLocked(ctx)
+	return nil
 }
 
-func (m *Members) leaveLocked(ctx context.Context) error {
+func (m *Members) leaveLocked(ctx context.Context) {
 	list := m.list.Load()
 	if list == nil || m.stopped || m.left.Swap(true) {
-		return nil // the library panics when asked to leave after its end
+		return // the library panics when asked to leave after its end
 	}
 	timeout := leaveTimeout
 	if end, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, max(time.Until(end), time.Millisecond)) // 0 would wait for ever
 	}
-	if err := list.Leave(timeout); err != nil {
-		return fmt.Errorf("leaving gossip: %w", err)
-	}
-	m.log.Info("left gossip")
-	return nil
+	told := list.Leave(timeout) == nil // all that can go wrong is that time is up
+	m.log.Info("left gossip", "told", told)
 }
 
 // Stop closes the listeners and waits for what runs, until ctx ends. Without
@@ -321,8 +328,8 @@ func (m *Members) rebuild() {
 	old := m.view.Load()
 	changed := old == nil || !next.equal(old)
 	if changed {
-		m.view.Store(next)
 		m.metrics.count(next)
+		m.view.Store(next)
 	}
 	m.mu.Unlock()
 	if changed {
@@ -372,7 +379,7 @@ func (m *Members) health() float64 {
 	return 0
 }
 
-// attend turns what the callbacks noted into views.
+// attend turns what the callbacks noted into views, and answers questions.
 func (m *Members) attend(ctx context.Context) {
 	for {
 		select {
@@ -381,6 +388,8 @@ func (m *Members) attend(ctx context.Context) {
 		case <-m.dirty:
 			m.rebuild()
 			wake(m.doubts)
+		case q := <-m.asked:
+			m.answer(q)
 		}
 	}
 }

@@ -39,6 +39,7 @@ func newMember(t testing.TB, name string, alter ...func(*MembersConfig)) *Member
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.answerTimeout = 15 * time.Second // this machine may be busy
 	t.Cleanup(func() { stopMember(t, m) })
 	return m
 }

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/hashicorp/memberlist"
 )
 
 // NameTakenError says that another node bears this node's name and answers.
@@ -26,10 +24,10 @@ func (e *NameTakenError) Error() string {
 		e.Name, e.GossipAddress, e.Started.Format(time.RFC3339))
 }
 
-// answerTimeout is how long another life of this node's name may take to
+// defaultAnswerTimeout is how long another life of this node's name may take to
 // answer before it counts as gone. One that was killed is known at once: its
 // port refuses.
-const answerTimeout = 1500 * time.Millisecond
+const defaultAnswerTimeout = 1500 * time.Millisecond
 
 // rival is another life of this node's name.
 type rival struct {
@@ -54,7 +52,8 @@ func (m *Members) settle(ctx context.Context) error {
 	self := m.self
 	m.mu.Unlock()
 	for _, r := range rivals {
-		if earlier := r.outranks(r.gossip, self, m.gossip); r.answers && !(r.unsure && earlier) {
+		newcomer := r.unsure && r.outranks(r.gossip, self, m.gossip) // it will give way
+		if r.answers && !newcomer {
 			return r.taken()
 		}
 	}
@@ -89,7 +88,7 @@ func (m *Members) judgeOnce(ctx context.Context) error {
 	}
 	above := m.ask(ctx, func(r rival) bool { return r.outranks(r.gossip, self, m.gossip) })
 	for _, r := range above {
-		if r.answers {
+		if r.answers && r.outranks(r.gossip, self, m.gossip) {
 			return r.taken()
 		}
 	}
@@ -137,21 +136,20 @@ func (m *Members) ask(ctx context.Context, match func(rival) bool) []rival {
 		if rivals[i].GossipAddress == own {
 			continue // a life before on this same port, which is ours now
 		}
-		wg.Go(func() { rivals[i].answers = m.answers(ctx, rivals[i]) })
+		wg.Go(func() { m.question(ctx, &rivals[i]) })
 	}
 	wg.Wait()
 	return rivals
 }
 
-// answers reports whether r lives: it answers a ping that names it. A refused
-// connection says no at once, silence after answerTimeout.
-func (m *Members) answers(ctx context.Context, r rival) bool {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+// question finds out whether r lives, and takes over what it says of itself: it
+// answers a question that names it. A refused connection says no at once,
+// silence after a while.
+func (m *Members) question(ctx context.Context, r *rival) {
+	ctx, cancel := context.WithTimeout(ctx, m.answerTimeout)
 	defer cancel()
-	address, err := net.ResolveUDPAddr("udp", r.GossipAddress)
-	if err != nil {
-		return false
-	}
+	answer, forget := m.expect()
+	defer forget()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
@@ -159,19 +157,18 @@ func (m *Members) answers(ctx context.Context, r rival) bool {
 			cancel()
 		}
 	})
-	list := m.list.Load()
+	again := time.NewTicker(askAgain)
+	defer again.Stop()
 	for {
-		_, err := list.Ping(r.gossip, address) // waits for probeTimeout
-		if err == nil {
+		m.sendQuestion(r.GossipAddress, r.gossip, answer.nonce)
+		select {
+		case l := <-answer.heard:
 			cancel()
-			return true
-		}
-		pause := time.Duration(0)
-		if !errors.As(err, new(memberlist.NoPingResponseError)) {
-			pause = probeTimeout // it could not even be sent
-		}
-		if !sleep(ctx, pause) {
-			return false
+			r.answers, r.unsure, r.Started = true, l.unsure, l.Started
+			return
+		case <-again.C: // packets get lost
+		case <-ctx.Done():
+			return
 		}
 	}
 }

@@ -81,7 +81,9 @@ func TestReplacedLifeIsEvicted(t *testing.T) {
 	w.split([]*Members{old})
 	await(t, old, "isolation", sees("b"))
 
-	young := startMember(t, newMember(t, "b", w.under, joining(a)))
+	young := newMember(t, "b", w.under, joining(a))
+	young.answerTimeout = 500 * time.Millisecond // there will be no answer
+	startMember(t, young)
 	await(t, a, "the young b", seesAt("b", gossipAddress(young)))
 	if err := old.Err(); err != nil {
 		t.Fatalf("evicted before it could know: %v", err)
@@ -119,9 +121,53 @@ func TestIntruderThatMeetsTheClusterLater(t *testing.T) {
 	select {
 	case <-intruder.Evicted():
 	case <-within(t).Done():
-		t.Fatal("the intruder stayed")
+		t.Fatalf("the intruder stayed; it sees %+v; the rightful b: %v, sees %+v",
+			intruder.View().Members(), all[1].Err(), all[1].View().Members())
 	}
 	if all[1].Err() != nil {
 		t.Errorf("the rightful b was evicted: %v", all[1].Err())
+	}
+}
+
+func TestQuestionsThatAreNotForUs(t *testing.T) {
+	t.Parallel()
+	m := newMember(t, "a")
+	e, forget := m.expect()
+	defer forget()
+	good := append([]byte{metaMark, kindQuestion}, e.nonce[:]...)
+	good = append(append(good, 11), "127.0.0.1:9"...)
+	for name, message := range map[string][]byte{
+		"nothing":        nil,
+		"another mark":   append([]byte{0}, good[1:]...),
+		"another kind":   append([]byte{metaMark, 9}, good[2:]...),
+		"short":          good[:9],
+		"no address":     good[:10],
+		"long address":   append(append(good[:10:10], 255), good[11:]...),
+		"bad address":    append(append(good[:11:11], "127.0.0.1:x"...), m.gossip...),
+		"another life":   append(good[:len(good):len(good)], "a~another"...),
+		"answer to none": append([]byte{metaMark, kindAnswer, 1, 2, 3, 4, 5, 6, 7, 8}, *m.meta.Load()...),
+		"answer of whom": append([]byte{metaMark, kindAnswer}, e.nonce[:]...),
+		"cut off answer": {metaMark, kindAnswer, e.nonce[0]},
+	} {
+		m.hear(message)
+		select {
+		case q := <-m.asked:
+			t.Errorf("%s: heard %+v", name, q)
+		case <-e.heard:
+			t.Errorf("%s: an answer", name)
+		default:
+		}
+	}
+	for range 2 * maxAsked {
+		m.hear(append(good[:len(good):len(good)], m.gossip...))
+	}
+	if q := <-m.asked; q.nonce != e.nonce || q.from.String() != "127.0.0.1:9" {
+		t.Errorf("heard %+v", q)
+	}
+	for range 2 {
+		m.hear(append(append([]byte{metaMark, kindAnswer}, e.nonce[:]...), *m.meta.Load()...))
+	}
+	if l := <-e.heard; l.Name != "a" || !l.unsure {
+		t.Errorf("answered %+v", l)
 	}
 }
