@@ -53,7 +53,6 @@ func run(args []string, s streams, exit func(int)) int {
 		kong.ValueFormatter(config.Help),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
 		kong.Writers(s.out, s.err), kong.Exit(exit),
-		kong.UsageOnError(),
 	)
 	if err != nil {
 		return fail(s, exitFailure, err)

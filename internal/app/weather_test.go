@@ -25,7 +25,7 @@ import (
 )
 
 // soon is how quickly a node says that it cannot do something.
-const soon = 5 * time.Second
+const soon = 15 * time.Second
 
 func TestDatabaseGoneAtStart(t *testing.T) {
 	proxy, url := testenv.ProxyURL(t, testenv.Postgres(t))
