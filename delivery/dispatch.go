@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"catbird/actor"
 	"catbird/conversation"
 	"catbird/peer"
@@ -88,7 +90,7 @@ func (s *Service) local(ctx context.Context, r *conversation.Request, n *noted) 
 	if s.keeps(r.Convo) && (!s.cfg.Cluster.Leaving() || s.cfg.Actors.Has(r.Convo)) {
 		if !n.actors {
 			n.actors = true
-			s.note(r.Command.Op(), r.Convo, true)
+			s.note(ctx, r.Command.Op(), r.Convo, true)
 		}
 		res, err := s.throughActor(ctx, r)
 		if !errors.Is(err, actor.ErrClosed) {
@@ -97,11 +99,11 @@ func (s *Service) local(ctx context.Context, r *conversation.Request, n *noted) 
 	}
 	if !n.direct {
 		n.direct = true
-		s.note(r.Command.Op(), r.Convo, false)
+		s.note(ctx, r.Command.Op(), r.Convo, false)
 	}
 	own := s.cfg.Session()
 	env := conversation.Env{Now: time.Now().UTC().Truncate(time.Microsecond), Policy: s.cfg.Policy}
-	res, err := s.cfg.Store.Direct(ctx, own, r, env)
+	res, err := s.direct(ctx, own, r, env)
 	var held *persistence.HeldError
 	if errors.As(err, &held) && own != "" && held.Holder.Session == own {
 		return s.throughActor(ctx, r) // one's own claim (rule 14)
@@ -109,11 +111,21 @@ func (s *Service) local(ctx context.Context, r *conversation.Request, n *noted) 
 	return res, err
 }
 
+func (s *Service) direct(ctx context.Context, own string, r *conversation.Request, env conversation.Env) (conversation.Result, error) {
+	ctx, span := s.span(ctx, spanDirect, trace.SpanKindInternal, r.Command.Op(), r.Convo)
+	res, err := s.cfg.Store.Direct(ctx, own, r, env)
+	endSpan(span, err)
+	return res, err
+}
+
 func (s *Service) throughActor(ctx context.Context, r *conversation.Request) (conversation.Result, error) {
 	if s.log.Enabled(ctx, slog.LevelDebug) {
-		s.log.Debug("Sending "+title(r.Command.Op())+" message to actor", "convo", r.Convo)
+		s.say(ctx, slog.LevelDebug, "Sending "+title(r.Command.Op())+" message to actor", slog.String("convo", r.Convo))
 	}
-	return s.cfg.Actors.Do(ctx, r)
+	ctx, span := s.span(ctx, spanActor, trace.SpanKindInternal, r.Command.Op(), r.Convo)
+	res, err := s.cfg.Actors.Do(ctx, r)
+	endSpan(span, err)
+	return res, err
 }
 
 func title(op conversation.Op) string {
@@ -157,7 +169,7 @@ func (e *unreachable) Unwrap() error { return e.err }
 func (d *dispatch) remote(ctx context.Context, h persistence.Holder, named bool) (conversation.Result, error) {
 	s := d.s
 	req := d.r
-	answer, err := s.cfg.Peers.Ask(ctx, h.Address, s.question(ctx, peer.Question{Change: &req, MustServe: named}))
+	answer, err := s.ask(ctx, h, req.Command.Op(), peer.Question{Change: &req, MustServe: named})
 	switch {
 	case errors.Is(err, peer.ErrLost):
 		return conversation.Result{}, errors.Join(persistence.ErrOutcomeUnknown, err)
@@ -219,7 +231,7 @@ func (d *dispatch) judge(ctx context.Context, err error) (again, wait bool, tell
 	case errors.Is(err, persistence.ErrOutcomeUnknown):
 		return true, true, nil
 	case errors.Is(err, persistence.ErrUnavailable):
-		d.s.log.Warn("database unavailable", "error", err)
+		d.s.say(ctx, slog.LevelWarn, "database unavailable", slog.Any("error", err))
 		return false, false, d.doubt(conversation.Refuse(conversation.Unavailable, "the database cannot be reached"))
 	case errors.As(err, &refusal):
 		if refusal.Code == conversation.MailboxFull && d.moving {
@@ -260,7 +272,8 @@ func (d *dispatch) want(ctx context.Context, h persistence.Holder) {
 	s.apart.add(d.r.Convo)
 	s.metrics.wants.WithLabelValues("asked").Inc()
 	if err := s.cfg.Store.Want(ctx, h.Session, d.r.Convo); err != nil {
-		s.log.Warn("holder not asked to let go", "convo", d.r.Convo, "holder", h.Node, "error", err)
+		s.say(ctx, slog.LevelWarn, "holder not asked to let go",
+			slog.String("convo", d.r.Convo), slog.String("holder", h.Node), slog.Any("error", err))
 	}
 }
 

@@ -3,6 +3,8 @@ package delivery
 import (
 	"context"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"catbird/conversation"
 	"catbird/peer"
 )
@@ -12,15 +14,15 @@ import (
 // which can always tell.
 func (s *Service) Epoch(ctx context.Context, convo, caller string) (int64, error) {
 	if !s.keeps(convo) {
-		s.note(conversation.OpGetEpoch, convo, false)
-		return s.cfg.Store.Epoch(ctx, convo, caller)
+		s.note(ctx, conversation.OpGetEpoch, convo, false)
+		return s.epochStored(ctx, convo, caller)
 	}
-	s.note(conversation.OpGetEpoch, convo, true)
+	s.note(ctx, conversation.OpGetEpoch, convo, true)
 	if epoch, member, ok := s.cfg.Actors.Epoch(convo, caller); ok {
 		return told(epoch, member)
 	}
 	if owner, ok := s.ownerElsewhere(convo); ok && !s.cfg.Actors.Has(convo) {
-		answer, err := s.cfg.Peers.Ask(ctx, owner.Address, s.question(ctx, peer.Question{Convo: convo, Caller: caller}))
+		answer, err := s.ask(ctx, owner, conversation.OpGetEpoch, peer.Question{Convo: convo, Caller: caller})
 		switch {
 		case err == nil && answer.Status == peer.Served:
 			return answer.Epoch, nil
@@ -28,20 +30,36 @@ func (s *Service) Epoch(ctx context.Context, convo, caller string) (int64, error
 			return 0, answer.Refusal
 		}
 		s.hints.forget(convo)
-		return s.cfg.Store.Epoch(ctx, convo, caller)
+		return s.epochStored(ctx, convo, caller)
 	}
 	return s.epochHere(ctx, convo, caller)
+}
+
+// epochStored answers from the database.
+func (s *Service) epochStored(ctx context.Context, convo, caller string) (int64, error) {
+	ctx, span := s.span(ctx, spanDirect, trace.SpanKindInternal, conversation.OpGetEpoch, convo)
+	epoch, err := s.cfg.Store.Epoch(ctx, convo, caller)
+	endSpan(span, err)
+	return epoch, err
 }
 
 // epochHere loads the conversation, if this node may, and answers from memory,
 // or from the database where memory cannot tell.
 func (s *Service) epochHere(ctx context.Context, convo, caller string) (int64, error) {
-	if s.keeps(convo) && !s.cfg.Cluster.Leaving() && s.cfg.Actors.Load(ctx, convo) == nil {
+	if s.keeps(convo) && !s.cfg.Cluster.Leaving() && s.load(ctx, convo) == nil {
 		if epoch, member, ok := s.cfg.Actors.Epoch(convo, caller); ok {
 			return told(epoch, member)
 		}
 	}
-	return s.cfg.Store.Epoch(ctx, convo, caller)
+	return s.epochStored(ctx, convo, caller)
+}
+
+// load loads the conversation where it is not in memory.
+func (s *Service) load(ctx context.Context, convo string) error {
+	ctx, span := s.span(ctx, spanActor, trace.SpanKindInternal, conversation.OpGetEpoch, convo)
+	err := s.cfg.Actors.Load(ctx, convo)
+	endSpan(span, err)
+	return err
 }
 
 func told(epoch int64, member bool) (int64, error) {

@@ -25,7 +25,7 @@ func TestLogsWhichPathAnOperationTook(t *testing.T) {
 			if _, err := n.svc.Epoch(t.Context(), convo, alice); err != nil {
 				t.Error(err)
 			}
-			n.svc.Note(conversation.OpGetMessages, convo)
+			n.svc.Note(t.Context(), conversation.OpGetMessages, convo)
 			for _, op := range []string{"add_members", "send_message", "leave_convo", "commit", "get_epoch", "get_messages"} {
 				actors, direct := "Using actor system for "+op, "Using legacy database approach for "+op
 				want, other := direct, actors

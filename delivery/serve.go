@@ -3,6 +3,9 @@ package delivery
 import (
 	"context"
 	"errors"
+	"log/slog"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"catbird/actor"
 	"catbird/conversation"
@@ -14,8 +17,10 @@ import (
 // who holds the conversation, or that it is moving. It asks nobody else and
 // waits for nothing but the conversation itself (rule 16).
 func (s *Service) Serve(ctx context.Context, q peer.Question) peer.Answer {
+	ctx, span := s.continued(ctx, &q)
 	a := s.serve(ctx, q)
 	a.Draining = s.cfg.Cluster.Leaving()
+	endServed(span, &a)
 	return a
 }
 
@@ -76,15 +81,18 @@ func (s *Service) answer(ctx context.Context, res conversation.Result, epoch int
 	case ctx.Err() != nil:
 		return peer.Answer{Status: peer.Moving} // nobody listens any more
 	default:
-		s.log.Error("change failed", "error", err)
+		s.say(ctx, slog.LevelError, "change failed", slog.Any("error", err))
 		return refuse(conversation.InternalServerError, "the change failed")
 	}
 }
 
-// question adds what travels with every question.
-func (s *Service) question(ctx context.Context, q peer.Question) peer.Question {
+// ask asks the node h, once. What travels with every question goes along.
+func (s *Service) ask(ctx context.Context, h persistence.Holder, op conversation.Op, q peer.Question) (peer.Answer, error) {
+	ctx, span := s.span(ctx, spanAsk, trace.SpanKindClient, op, q.Subject())
 	if s.cfg.Trail != nil {
 		q.RequestID, q.Traceparent = s.cfg.Trail(ctx)
 	}
-	return q
+	answer, err := s.cfg.Peers.Ask(ctx, h.Address, q)
+	endAsked(span, h.Node, &answer, err)
+	return answer, err
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"catbird/conversation"
 )
@@ -31,7 +32,8 @@ type Store interface {
 	Want(ctx context.Context, holderSession, convo string) error
 }
 
-// Config is what a Service needs. All but Registerer are required.
+// Config is what a Service needs. All but Registerer and what may be nil are
+// required.
 type Config struct {
 	Store  Store
 	Policy conversation.Policy
@@ -51,6 +53,9 @@ type Config struct {
 	// Trail returns the request id and the W3C traceparent of the request that
 	// ctx belongs to; nil where there are none.
 	Trail func(ctx context.Context) (requestID, traceparent string)
+	// TracerProvider makes a span of every attempt at a request; nil: there are
+	// none.
+	TracerProvider trace.TracerProvider
 	// Actors are this process's actors. They ask Keeps, which is why they are
 	// made after the service: see [Service.Use].
 	Actors Actors
@@ -65,6 +70,7 @@ type Service struct {
 	apart   apart
 	hints   hints
 	metrics *serviceMetrics
+	tracer  trace.Tracer // nil: there are no spans
 }
 
 // New returns a service. Before its first request, Use gives it the actors.
@@ -78,6 +84,9 @@ func New(cfg Config) *Service {
 	s := &Service{cfg: cfg, log: cfg.Logger.With("component", "delivery")}
 	s.flags.Store(&cfg.Flags)
 	s.metrics = newServiceMetrics(cfg.Registerer)
+	if cfg.TracerProvider != nil {
+		s.tracer = cfg.TracerProvider.Tracer("catbird/delivery")
+	}
 	return s
 }
 
@@ -113,7 +122,8 @@ func (s *Service) Do(ctx context.Context, r *conversation.Request) (conversation
 	d := dispatch{s: s, r: *r, pause: firstPause}
 	res, err := d.run(ctx)
 	if err == nil && s.log.Enabled(ctx, slog.LevelDebug) {
-		s.log.Debug(done(r.Command.Op(), res), "convo", r.Convo, "epoch", res.Epoch, "seq", res.Seq)
+		s.say(ctx, slog.LevelDebug, done(r.Command.Op(), res),
+			slog.String("convo", r.Convo), slog.Int64("epoch", res.Epoch), slog.Int64("seq", res.Seq))
 	}
 	return res, err
 }
@@ -133,16 +143,18 @@ func done(op conversation.Op, res conversation.Result) string {
 
 // Note logs and counts which path an operation takes that does not run through
 // Do: reads of the log.
-func (s *Service) Note(op conversation.Op, convo string) { s.note(op, convo, s.keeps(convo)) }
+func (s *Service) Note(ctx context.Context, op conversation.Op, convo string) {
+	s.note(ctx, op, convo, s.keeps(convo))
+}
 
-func (s *Service) note(op conversation.Op, convo string, actors bool) {
+func (s *Service) note(ctx context.Context, op conversation.Op, convo string, actors bool) {
 	s.metrics.count(op, actors)
-	if !s.log.Enabled(context.Background(), slog.LevelInfo) {
+	if !s.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
+	path := "Using legacy database approach for "
 	if actors {
-		s.log.Info("Using actor system for "+string(op), "convo", convo)
-	} else {
-		s.log.Info("Using legacy database approach for "+string(op), "convo", convo)
+		path = "Using actor system for "
 	}
+	s.say(ctx, slog.LevelInfo, path+string(op), slog.String("convo", convo))
 }

@@ -40,7 +40,7 @@ func (a *App) buildAPI(log *slog.Logger) error {
 		RequestTimeout: a.cfg.Limits.RequestTimeout, MaxInFlight: a.cfg.Limits.MaxInFlight,
 		RateLimit: a.cfg.Limits.RateRPS, RateBurst: a.cfg.Limits.RateBurst,
 		Draining: func() bool { return a.State() >= Leaving },
-		Reading:  func(_ context.Context, op conversation.Op, convo string) { a.delivery.Note(op, convo) },
+		Reading:  a.delivery.Note,
 		Logger:   log, Registerer: a.registry,
 	})
 	if err != nil {
