@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -130,6 +131,31 @@ func TestMaxActorsIsHard(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// However many run for the last place, one gets it.
+func TestLastPlaceIsTakenOnce(t *testing.T) {
+	h := newHouse(t, func(c *Config) { c.MaxActors = 8; c.Logger = slog.New(slog.DiscardHandler) })
+	for range 2000 {
+		h.reg.count.Store(7)
+		var won atomic.Int64
+		var wg sync.WaitGroup
+		gate := make(chan struct{})
+		for range 4 {
+			wg.Go(func() {
+				<-gate
+				if h.reg.takePlace() == nil {
+					won.Add(1)
+				}
+			})
+		}
+		close(gate)
+		wg.Wait()
+		if n := h.reg.count.Load(); n != 8 || won.Load() != 1 {
+			t.Fatalf("%d got the last place, %d places are taken", won.Load(), n)
+		}
+	}
+	h.reg.count.Store(0)
 }
 
 // All are busy: then there is no place, and it is said at once.

@@ -147,6 +147,20 @@ func TestAlreadyCancelledIsNotBegun(t *testing.T) {
 	}
 }
 
+// Whose sender is about to give up is not begun with either.
+func TestLetterOfACancelledSenderDoesNotBegin(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var n nodeLoad
+	l := newLetter(ctx, sends(1, 0)[0])
+	if !n.enter(l) {
+		t.Fatal("no room on an idle node")
+	}
+	cancel()
+	if l.begin() || n.letters.Load() != 0 || n.bytes.Load() != 0 {
+		t.Errorf("begun, or %d letters are left", n.letters.Load())
+	}
+}
+
 // Group commit: whatever queued up while the last append ran is the next one.
 func TestEverythingThatWaitsIsOneAppend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -326,6 +326,21 @@ func (r *Registry) Stop(ctx context.Context) error {
 	return errors.Join(err, r.waitStore(ctx))
 }
 
+// Abandon stops as the end of the process would: whoever waits gets ErrClosed or
+// an unknown outcome, nothing more is asked of the store, and the claims stay
+// with the session. It returns when all goroutines have ended. Stop does nothing
+// afterwards.
+func (r *Registry) Abandon() {
+	r.gate.Lock()
+	r.closed.Store(true)
+	r.gate.Unlock()
+	r.stopLoops()
+	r.cancel(ErrClosed)
+	r.loops.Wait()
+	r.work.Wait()
+	_ = r.waitStore(context.Background()) // it ends: what is asked of the store is cut off
+}
+
 func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
 	done := make(chan struct{})
 	go func() {
