@@ -96,6 +96,7 @@ type setup struct {
 	flags     delivery.Flags
 	noNetwork bool // knows of no other node
 	actors    func(*actor.Config)
+	service   func(*delivery.Config)
 	quiet     bool
 }
 
@@ -119,6 +120,9 @@ func (w *world) node(name string, s setup) *node {
 	}
 	if !s.noNetwork {
 		cfg.Cluster, cfg.Peers = n, n
+	}
+	if s.service != nil {
+		s.service(&cfg)
 	}
 	n.svc = delivery.New(cfg)
 	acfg := actor.Config{Store: w.store, Sessions: sessions{n.keeper}, Logger: logger, Keep: n.svc.Keeps}
@@ -213,7 +217,7 @@ func (n *node) Ask(ctx context.Context, address string, q peer.Question) (peer.A
 		q.Change = &r
 	}
 	answer := make(chan peer.Answer, 1)
-	n.w.wg.Go(func() { answer <- target.svc.Serve(ctx, q) })
+	n.w.wg.Go(func() { answer <- target.svc.Serve(wire{ctx}, q) })
 	select {
 	case a := <-answer:
 		if l == deafened {
@@ -224,6 +228,11 @@ func (n *node) Ask(ctx context.Context, address string, q peer.Question) (peer.A
 		return peer.Answer{}, errors.Join(peer.ErrLost, ctx.Err())
 	}
 }
+
+// wire is what of a context crosses the network: its end.
+type wire struct{ context.Context }
+
+func (wire) Value(any) any { return nil }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
