@@ -34,7 +34,8 @@ func (sch schema) keyPackageThereSQL() string {
 		"key_packages", sch.keyPackages, "same_hash", sch.sameHash("k", "$2::text"))
 }
 
-// publishRecordSQL records a request that has a key, where the package is there.
+// queuePublishRecord queues the record of a request that has a key, where the
+// package is there.
 func (st *statements) queuePublishRecord(b *pgx.Batch, r *conversation.Request, k persistence.KeyPackage, hash string) {
 	b.Queue(`
 INSERT INTO catbird_requests (id, convo_id, caller, endpoint, key, digest, epoch, seq, at)
