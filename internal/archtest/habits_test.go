@@ -49,12 +49,15 @@ var forbidden = []struct {
 	why   string
 }{
 	{
-		"time", []string{"Sleep"}, func(f *file) bool { return !f.test || !f.has("testing/synctest") },
+		"time",
+		[]string{"Sleep"},
+		func(f *file) bool { return !f.test || !f.has("testing/synctest") },
 		"wait for an event or until a context ends; in tests of time, use testing/synctest",
 	},
 	{
 		"github.com/prometheus/client_golang/prometheus",
-		[]string{"MustRegister", "Register", "Unregister", "DefaultRegisterer", "DefaultGatherer"}, everywhere,
+		[]string{"MustRegister", "Register", "Unregister", "DefaultRegisterer", "DefaultGatherer"},
+		everywhere,
 		"metrics are registered with an injected Registerer: several nodes live in one process in tests",
 	},
 	{
@@ -62,19 +65,26 @@ var forbidden = []struct {
 		[]string{
 			"NewCounter", "NewCounterVec", "NewCounterFunc", "NewGauge", "NewGaugeVec", "NewGaugeFunc",
 			"NewHistogram", "NewHistogramVec", "NewSummary", "NewSummaryVec", "NewUntypedFunc",
-		}, everywhere,
+		},
+		everywhere,
 		"metrics are registered with an injected Registerer: promauto.With(reg)",
 	},
 	{
-		"os", []string{"Exit"}, func(f *file) bool { return f.ast.Name.Name != "main" && !f.test },
+		"os",
+		[]string{"Exit"},
+		func(f *file) bool { return f.ast.Name.Name != "main" && !f.test },
 		"only a command ends the process",
 	},
 	{
-		"log", []string{"Print", "Printf", "Println", "Fatal", "Fatalf", "Fatalln", "Panic", "Panicf", "Panicln", "Default"}, everywhere,
+		"log",
+		[]string{"Print", "Printf", "Println", "Fatal", "Fatalf", "Fatalln", "Panic", "Panicf", "Panicln", "Default"},
+		everywhere,
 		"log/slog is what is used here",
 	},
 	{
-		"net/http", []string{"DefaultServeMux", "HandleFunc", "Handle", "ListenAndServe"}, everywhere,
+		"net/http",
+		[]string{"DefaultServeMux", "HandleFunc", "Handle", "ListenAndServe"},
+		everywhere,
 		"nothing is served from global state",
 	},
 }

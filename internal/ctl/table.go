@@ -38,8 +38,10 @@ func Integrity(w io.Writer, i persistence.Integrity) error {
 		name string
 		f    persistence.Finding
 	}{
-		{"duplicate epochs", i.DuplicateEpochs}, {"missing epochs", i.MissingEpochs},
-		{"sequence gaps", i.SequenceGaps}, {"epoch mismatches", i.EpochMismatches},
+		{"duplicate epochs", i.DuplicateEpochs},
+		{"missing epochs", i.MissingEpochs},
+		{"sequence gaps", i.SequenceGaps},
+		{"epoch mismatches", i.EpochMismatches},
 	}
 	t := newTable(w)
 	t.row("FOUND", "COUNT")
