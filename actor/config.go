@@ -51,6 +51,10 @@ type Config struct {
 	// Registerer takes the metrics; nil keeps them private.
 	Registerer prometheus.Registerer
 
+	// Traced says that requests may belong to spans, which are told what becomes
+	// of them here. Otherwise nobody looks for one.
+	Traced bool
+
 	// Lease keeps other nodes away from the database while this one serves a
 	// conversation; nil for a node that has none to keep away.
 	Lease Lease

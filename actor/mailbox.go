@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"catbird/conversation"
 )
 
@@ -23,6 +25,8 @@ type letter struct {
 	// not known.
 	unknown bool
 	reply   chan reply // holds one
+	// span is what the letter belongs to, nil for nothing that is recorded.
+	span trace.Span
 	// node is where the letter counts until it is answered or thrown away.
 	node *nodeLoad
 }

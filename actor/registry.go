@@ -92,6 +92,9 @@ func (r *Registry) find(convo string) *actor {
 // persistence.ErrOutcomeUnknown.
 func (r *Registry) Do(ctx context.Context, req *conversation.Request) (conversation.Result, error) {
 	l := newLetter(ctx, req)
+	if r.cfg.Traced {
+		l.belongTo(ctx)
+	}
 	if err := r.post(req.Convo, l); err != nil {
 		return conversation.Result{}, err
 	}
@@ -152,9 +155,15 @@ func (r *Registry) Epoch(convo, caller string) (epoch int64, member, ok bool) {
 	if !s.session.Trusted(now) {
 		return 0, false, false
 	}
-	a.used.Store(now.UnixNano())
+	if n := now.UnixNano(); n-a.used.Load() > usedGrain {
+		a.used.Store(n)
+	}
 	return s.state.Epoch, s.state.Members.Has(caller), true
 }
+
+// usedGrain is how exactly reading is noted as use: a write by every reader would
+// send the actor's memory back and forth between processors.
+const usedGrain = int64(10 * time.Millisecond)
 
 // Has reports whether the conversation's actor is in memory.
 func (r *Registry) Has(convo string) bool { return r.find(convo) != nil }

@@ -42,6 +42,9 @@ func (r *Registry) handle(a *actor, batch []*letter) (alive bool) {
 			t.letters = append(t.letters, l)
 		}
 	}
+	if r.cfg.Traced {
+		tellTaken(t.letters)
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			r.log.Error("Actor crashed", "convo", a.convo, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -206,7 +209,13 @@ func (t *turn) round(snap *snapshot, justLoaded bool) (alive bool) {
 		t.a.snap.Store(&silent)
 	}
 	t.inAppend = t.letters[:len(d.verdicts)]
+	if t.r.cfg.Traced {
+		tellSent(t.inAppend, d.unit)
+	}
 	outcome, err := t.r.append(d.unit)
+	if t.r.cfg.Traced {
+		tellAnswered(t.inAppend, outcome, err)
+	}
 	t.inAppend = nil
 	if err != nil {
 		return t.appendFailed(snap, d, err)
