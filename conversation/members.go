@@ -43,8 +43,14 @@ func (m Members) at(i int) string {
 	return m.packed[start:m.ends[i]]
 }
 
+// few is up to how many members looking at each is quicker than a search.
+const few = 16
+
 // Has reports whether did is in the set. It does not allocate.
 func (m Members) Has(did string) bool {
+	if len(m.ends) <= few && did != "" {
+		return m.scan(did)
+	}
 	lo, hi := 0, len(m.ends)
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
@@ -56,6 +62,18 @@ func (m Members) Has(did string) bool {
 		default:
 			hi = mid
 		}
+	}
+	return false
+}
+
+// scan compares those members whose length and last character are right.
+func (m Members) scan(did string) bool {
+	last, start := did[len(did)-1], uint32(0)
+	for _, end := range m.ends {
+		if int(end-start) == len(did) && m.packed[end-1] == last && m.packed[start:end] == did {
+			return true
+		}
+		start = end
 	}
 	return false
 }

@@ -15,14 +15,14 @@ import (
 func TestMembersIsASet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		// Few and short names, one a prefix of another, so that they meet.
-		did := rapid.StringMatching(`did:plc:[ab]{0,3}`)
+		did := rapid.StringMatching(`did:plc:[ab]{0,4}`)
 		start := rapid.SliceOf(did).Draw(t, "start")
 		m := conversation.NewMembers(start...)
 		want := make(map[string]bool)
 		for _, d := range start {
 			want[d] = true
 		}
-		for range rapid.IntRange(0, 20).Draw(t, "steps") {
+		for range rapid.IntRange(0, 30).Draw(t, "steps") {
 			before, list := m, m.List()
 			if rapid.Bool().Draw(t, "add") {
 				added := rapid.SliceOfN(did, 0, 4).Draw(t, "added")
