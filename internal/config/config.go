@@ -19,6 +19,7 @@ type Config struct {
 	Limits   Limits   `embed:"" group:"Limits"`
 	Drain    Drain    `embed:"" group:"Leaving"`
 	Log      Log      `embed:"" group:"Logs"`
+	Traces   Traces   `embed:"" group:"Traces"`
 }
 
 // Server is where a node listens. Port 0 lets the system choose one.

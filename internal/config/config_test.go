@@ -48,6 +48,8 @@ func TestVariables(t *testing.T) {
 		"ENFORCE_JTI": "true", "JTI_TTL_SECONDS": "120", "LOG_LEVEL": "info", "LOG_FORMAT": "json",
 		"MAX_CONNECTIONS": "10000", "MAX_IN_FLIGHT": "2048", "REQUEST_TIMEOUT": "30s",
 		"RATE_LIMIT_RPS": "0", "RATE_LIMIT_BURST": "0",
+		"OTEL_EXPORTER_OTLP_ENDPOINT": "", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "", "OTEL_SERVICE_NAME": "",
+		"OTEL_TRACES_SAMPLER": "parentbased_always_on", "OTEL_TRACES_SAMPLER_ARG": "",
 	}
 	var c Config
 	k, err := kong.New(&c)
@@ -174,6 +176,9 @@ func TestBadValuesNameTheirVariable(t *testing.T) {
 		"RATE_LIMIT_BURST":         {"-1"},
 		"LOG_LEVEL":                {"loud", "info,debug", "info,=debug", "actor=x"},
 		"LOG_FORMAT":               {"xml"},
+
+		"OTEL_EXPORTER_OTLP_ENDPOINT":        {"collector:4318", "grpc://u:hunter2@h", "http://", "http://h:port"},
+		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": {"/v1/traces"},
 	} {
 		for _, v := range values {
 			t.Run(env+"="+v, func(t *testing.T) {

@@ -42,7 +42,7 @@ func (c *Config) Complete() error {
 func (c *Config) Check() error {
 	for _, check := range []func() error{
 		c.validateServer, c.validateDatabase, c.validateActors, c.validateCluster,
-		c.validatePolicy, c.validateAuth, c.validateLimits, c.validateLog,
+		c.validatePolicy, c.validateAuth, c.validateLimits, c.validateLog, c.validateTraces,
 	} {
 		if err := check(); err != nil {
 			return err
