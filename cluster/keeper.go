@@ -162,6 +162,20 @@ func (k *Keeper) Stop(ctx context.Context) error {
 	return nil
 }
 
+// Abandon stops as the end of the process would: nothing is asked of the
+// database any more, and the session stays until others find that it stands
+// still. Stop does nothing afterwards.
+func (k *Keeper) Abandon() {
+	if k.cancel == nil {
+		return
+	}
+	k.cancel(errors.New("keeper abandoned"))
+	k.wg.Wait()
+	if s := k.current.Swap(nil); s != nil {
+		s.end()
+	}
+}
+
 func (k *Keeper) renewLoop(ctx context.Context) {
 	retry := min(k.cfg.TTL/20, 250*time.Millisecond)
 	for ctx.Err() == nil {

@@ -149,6 +149,18 @@ func (s *Server) Stop(ctx context.Context) error {
 	return err
 }
 
+// Abandon stops as the end of the process would: the streams break, with no word
+// to their clients, and the contexts of what is served end. It returns when all
+// goroutines have ended. Stop does nothing afterwards.
+func (s *Server) Abandon() {
+	s.mu.Lock()
+	s.stopping = true
+	s.mu.Unlock()
+	s.cancel(errStopping)
+	s.wg.Wait()
+	s.pool.stop()
+}
+
 // ServeHTTP serves the internal paths below [Prefix]. Who does not know the
 // cluster's secret gets 401 for each of them.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {

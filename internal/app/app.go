@@ -28,6 +28,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Version is shown to operators; "" takes the build's.
 	Version string
+	// Store is an open store that several nodes of one process share; nil: the
+	// node opens the one that Config names, for itself. Stop does not close it.
+	Store Store
 	// Listen opens the two listeners; nil takes net.ListenConfig's.
 	Listen func(ctx context.Context, network, address string) (net.Listener, error)
 }
@@ -40,7 +43,8 @@ type App struct {
 	listen  func(ctx context.Context, network, address string) (net.Listener, error)
 
 	registry *prometheus.Registry
-	store    store
+	traces   *obs.Traces
+	store    Store
 	keeper   *cluster.Keeper
 	actors   *actor.Registry
 	delivery *delivery.Service
@@ -56,7 +60,8 @@ type App struct {
 	joined   atomic.Bool   // the database holds what this version needs
 	ready    chan struct{} // closed when the node is ready for the first time
 	leaving  sync.Once
-	failed   chan error // what ends Run besides its context; room for all who may say so
+	gone     atomic.Bool // abandoned
+	failed   chan error  // what ends Run besides its context; room for all who may say so
 	clients  *server
 	internal *server
 }
@@ -94,11 +99,15 @@ func New(ctx context.Context, opts Options) (*App, error) {
 	if err := cfg.Complete(); err != nil {
 		return nil, err
 	}
-	if err := cfg.Check(); err != nil {
+	check := cfg.Check
+	if opts.Store != nil {
+		check = cfg.CheckShared
+	}
+	if err := check(); err != nil {
 		return nil, err
 	}
 	a := &App{
-		cfg: cfg, log: opts.Logger.With("component", "app"), version: opts.Version, listen: opts.Listen,
+		cfg: cfg, log: opts.Logger.With("component", "app"), version: opts.Version, listen: opts.Listen, store: opts.Store,
 		stops: newStack(opts.Logger.With("component", "app")),
 		ready: make(chan struct{}), failed: make(chan error, 3),
 	}
@@ -202,6 +211,9 @@ func (a *App) Leave() {
 // depart is the first step of a stop: leave, and go on serving as before while
 // load balancers still send clients here.
 func (a *App) depart(ctx context.Context) error {
+	if a.gone.Load() {
+		return nil
+	}
 	a.Leave()
 	t := time.NewTimer(a.cfg.Drain.Delay)
 	defer t.Stop()

@@ -22,10 +22,15 @@ func (a *App) build(ctx context.Context, log *slog.Logger) error {
 	a.metrics = promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn), MaxRequestsInFlight: 4,
 	})
-	if a.store, err = openStore(ctx, &a.cfg, log); err != nil {
+	if err := a.buildTraces(ctx, log); err != nil {
 		return err
 	}
-	a.stops.push("store", 0, func(ctx context.Context) error { return within(ctx, a.store.Close) })
+	if a.store == nil {
+		if a.store, err = OpenStore(ctx, &a.cfg, log); err != nil {
+			return err
+		}
+		a.stops.push("store", 0, func(ctx context.Context) error { return within(ctx, a.store.Close) })
+	}
 	if err := registerPool(a.registry, a.store.Stats); err != nil {
 		return err
 	}
@@ -49,7 +54,7 @@ func (a *App) buildOwnership(log *slog.Logger) error {
 	a.keeper = cluster.NewKeeper(cluster.KeeperConfig{
 		Store: a.store, Node: a.cfg.Cluster.NodeName, TTL: a.cfg.Cluster.LeaseTTL, Logger: log, Registerer: a.registry,
 	})
-	a.stops.push("session", 0, a.keeper.Stop)
+	a.stops.push("session", 0, a.endSession)
 	if a.cfg.Clustered() {
 		if err := a.buildFellows(log); err != nil {
 			return err
@@ -59,11 +64,12 @@ func (a *App) buildOwnership(log *slog.Logger) error {
 	deliver := delivery.Config{
 		Store: a.store, Policy: policy, Session: a.sessionID, Renewed: a.keeper.RenewedSince, Logger: log, Registerer: a.registry,
 		Flags: delivery.Flags{ActorSystem: bool(a.cfg.Actors.Enable), RolloutPercent: a.cfg.Actors.RolloutPercent},
+		Trail: a.trail, TracerProvider: a.traces.Provider(),
 	}
 	act := actor.Config{
 		Store: a.store, Sessions: sessions{a.keeper}, Policy: policy,
 		MaxActors: a.cfg.Actors.Max, MailboxSize: a.cfg.Actors.MailboxSize, IdleTimeout: a.cfg.Actors.IdleTimeout,
-		Logger: log, Registerer: a.registry,
+		Traced: a.traces.Provider() != nil, Logger: log, Registerer: a.registry,
 	}
 	if a.fellows != nil {
 		deliver.Cluster, deliver.Peers, act.Lease = a.fellows, a.fellows.client, a.fellows.holdings

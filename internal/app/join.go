@@ -58,7 +58,7 @@ func (a *App) handOver(ctx context.Context) {
 
 // prepare brings the database up to date, however long it cannot be reached. It
 // fails only when ctx ends.
-func prepare(ctx context.Context, s store, log *slog.Logger) error {
+func prepare(ctx context.Context, s Store, log *slog.Logger) error {
 	wait := firstRetry
 	for attempt := 1; ; attempt++ {
 		err := s.Prepare(ctx)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,7 +25,8 @@ const lastBreath = 250 * time.Millisecond
 // stack holds the steps of a stop. It is safe for use by several goroutines at
 // once.
 type stack struct {
-	log *slog.Logger
+	log   *slog.Logger
+	muted atomic.Bool // failures are expected
 
 	mu      sync.Mutex
 	steps   []step
@@ -76,7 +78,11 @@ func (s *stack) runStep(ctx context.Context, st step) error {
 	defer cancel()
 	began := time.Now()
 	if err := st.run(ctx); err != nil {
-		s.log.Error("stopping failed", "step", st.name, "took", time.Since(began), "error", err)
+		level := slog.LevelError
+		if s.muted.Load() {
+			level = slog.LevelDebug
+		}
+		s.log.Log(ctx, level, "stopping failed", "step", st.name, "took", time.Since(began), "error", err)
 		return fmt.Errorf("stopping %s: %w", st.name, err)
 	}
 	s.log.Debug("stopped", "step", st.name, "took", time.Since(began))

@@ -14,24 +14,25 @@ import (
 	"catbird/persistence/sqlite"
 )
 
-// store is a database that can be brought up to date.
-type store interface {
+// Store is a database that can be brought up to date.
+type Store interface {
 	persistence.Store
 	// Prepare migrates. It may be called again after it failed.
 	Prepare(ctx context.Context) error
 }
 
 var (
-	_ store = (*postgres.Store)(nil)
-	_ store = (*sqlite.Store)(nil)
+	_ Store = (*postgres.Store)(nil)
+	_ Store = (*sqlite.Store)(nil)
 )
 
 // embeddedFile is what the embedded database is known by.
 const embeddedFile = "catbird.db"
 
-// openStore opens the database that cfg names. It needs no PostgreSQL that
-// answers; the embedded database is taken for this process.
-func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (store, error) {
+// OpenStore opens the database that cfg names, for the nodes of one process to
+// share. It needs no PostgreSQL that answers; the embedded database is taken for
+// this process. The caller closes it, after its nodes.
+func OpenStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (Store, error) {
 	if cfg.Embedded() {
 		s, err := sqlite.Open(ctx, sqlite.Config{Dir: cfg.Database.DataDir, Logger: log})
 		if err != nil {
@@ -51,7 +52,7 @@ func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (store
 // Migrate brings the database that cfg names up to date, and goes on trying
 // while it cannot be reached, until ctx ends.
 func Migrate(ctx context.Context, cfg *config.Config, log *slog.Logger) (err error) {
-	s, err := openStore(ctx, cfg, log)
+	s, err := OpenStore(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func OpenExisting(ctx context.Context, cfg *config.Config, log *slog.Logger) (pe
 			return nil, fmt.Errorf("there is no database of ours in %s: %w", cfg.Database.DataDir, err)
 		}
 	}
-	s, err := openStore(ctx, cfg, log)
+	s, err := OpenStore(ctx, cfg, log)
 	if err != nil {
 		return nil, err
 	}

@@ -229,6 +229,24 @@ func TestImpossibleCombinations(t *testing.T) {
 	}
 }
 
+func TestNodesOfOneProcessShareTheEmbeddedDatabase(t *testing.T) {
+	c := Default()
+	c.Cluster.GossipJoin, c.Cluster.RedisURL, c.Cluster.Secret = []string{"h:1"}, "redis://h", "s"
+	if err := c.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CheckShared(); err != nil {
+		t.Error(err)
+	}
+	if c.Check() == nil {
+		t.Error("several processes may open the embedded database")
+	}
+	c.Server.Port = -1
+	if c.CheckShared() == nil {
+		t.Error("a bad port is accepted")
+	}
+}
+
 func TestGossipKeys(t *testing.T) {
 	c := Cluster{GossipKey: "AAAAAAAAAAAAAAAAAAAAAA==, AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="}
 	keys, err := c.GossipKeys()

@@ -40,6 +40,18 @@ func (c *Config) Complete() error {
 // Check returns the first value that cannot be used, as an error of one line
 // that names its variable.
 func (c *Config) Check() error {
+	if err := c.CheckShared(); err != nil {
+		return err
+	}
+	if len(c.Cluster.GossipJoin) > 0 && c.Embedded() {
+		return errors.New("GOSSIP_JOIN: needs DATABASE_URL; the embedded database belongs to one process")
+	}
+	return nil
+}
+
+// CheckShared is Check for one of several nodes of a process, which share an
+// open store: they may be a cluster on the embedded database too.
+func (c *Config) CheckShared() error {
 	for _, check := range []func() error{
 		c.validateServer, c.validateDatabase, c.validateActors, c.validateCluster,
 		c.validatePolicy, c.validateAuth, c.validateLimits, c.validateLog, c.validateTraces,
@@ -92,9 +104,6 @@ func (c *Config) validateCluster() error {
 	}
 	if len(k.GossipJoin) > 0 && k.RedisURL == "" {
 		return errors.New("GOSSIP_JOIN: needs REDIS_URL; without Redis a node is alone")
-	}
-	if len(k.GossipJoin) > 0 && c.Embedded() {
-		return errors.New("GOSSIP_JOIN: needs DATABASE_URL; the embedded database belongs to one process")
 	}
 	for _, addr := range k.GossipJoin {
 		h, p, err := net.SplitHostPort(addr)
