@@ -25,27 +25,19 @@ type surroundings struct {
 	nodes  *http.Client
 }
 
-// The bounds of asking another node how it is.
-const (
-	askTimeout     = time.Second
-	askIdleTimeout = 30 * time.Second // longer than those who watch wait between two looks
-)
+// askTimeout bounds asking another node how it is.
+const askTimeout = time.Second
 
 // surroundings makes what the operators' API is told of the cluster.
 func (a *App) surroundings() *surroundings {
-	transport := &http.Transport{
-		DialContext: (&net.Dialer{Timeout: askTimeout}).DialContext, ResponseHeaderTimeout: askTimeout,
-		IdleConnTimeout: askIdleTimeout, MaxIdleConnsPerHost: 1,
-	}
-	a.stops.push("connections to other nodes' operator API", 0, func(context.Context) error {
-		transport.CloseIdleConnections()
-		return nil
-	})
 	s := &surroundings{
 		node: a.cfg.Cluster.NodeName, status: a.status, secret: a.cfg.Cluster.Secret.Reveal(),
-		nodes: &http.Client{Transport: transport, Timeout: askTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse
-		}},
+		nodes: &http.Client{
+			// No connection is kept: a node that stops would wait for it to be closed.
+			Transport:     &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: askTimeout}).DialContext},
+			Timeout:       askTimeout,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
 	}
 	if a.fellows != nil {
 		s.roster, s.ring, s.lease = a.fellows.roster, a.fellows.ring.View, a.fellows.lease.Find

@@ -68,7 +68,8 @@ func Config(change ...Change) config.Config {
 // Node is a node in this process.
 type Node struct {
 	*app.App
-	URL string // of the clients' port
+	URL    string // of the clients' port
+	secret string // of its cluster
 }
 
 // Start starts a node, waits until it is ready, and stops it in the test's
@@ -89,7 +90,8 @@ func Start(t testing.TB, change ...Change) *Node {
 // StartUnready is Start without the wait.
 func StartUnready(t testing.TB, change ...Change) *Node {
 	t.Helper()
-	a, err := app.New(t.Context(), app.Options{Config: Config(change...), Logger: Logger(t)})
+	cfg := Config(change...)
+	a, err := app.New(t.Context(), app.Options{Config: cfg, Logger: Logger(t)})
 	if err != nil {
 		t.Fatalf("building a node: %v", err)
 	}
@@ -101,7 +103,7 @@ func StartUnready(t testing.TB, change ...Change) *Node {
 			t.Errorf("stopping the node: %v", err)
 		}
 	})
-	return &Node{App: a, URL: "http://" + a.Addr()}
+	return &Node{App: a, URL: "http://" + a.Addr(), secret: cfg.Cluster.Secret.Reveal()}
 }
 
 // Logger writes warnings to the test's log.
@@ -132,9 +134,9 @@ func Client(t testing.TB, change func(*client.Config), urls ...string) *client.C
 // Operator returns a client of the node's operator API.
 func (n *Node) Operator(t testing.TB) *ctl.Client {
 	t.Helper()
-	transport := &http.Transport{}
-	t.Cleanup(transport.CloseIdleConnections)
-	c, err := ctl.NewClient("http://"+n.InternalAddr(), "", &http.Client{Transport: transport})
+	// No connection is left open: a node that stops would wait for it.
+	transport := &http.Transport{DisableKeepAlives: true}
+	c, err := ctl.NewClient("http://"+n.InternalAddr(), n.secret, &http.Client{Transport: transport})
 	if err != nil {
 		t.Fatal(err)
 	}
