@@ -40,8 +40,8 @@ func (a *App) buildAPI(log *slog.Logger) error {
 		RequestTimeout: a.cfg.Limits.RequestTimeout, MaxInFlight: a.cfg.Limits.MaxInFlight,
 		RateLimit: a.cfg.Limits.RateRPS, RateBurst: a.cfg.Limits.RateBurst,
 		Draining: func() bool { return a.State() >= Leaving },
-		Reading:  a.delivery.Note,
-		Logger:   log, Registerer: a.registry,
+		Reading:  a.delivery.Note, TracerProvider: a.traces.Provider(),
+		Logger: log, Registerer: a.registry,
 	})
 	if err != nil {
 		return fmt.Errorf("building the clients' API: %w", err)
