@@ -22,6 +22,7 @@ const (
 	stopSession  = "session_over"
 	stopConflict = "conflict"
 	stopCrashed  = "crashed"
+	stopLapsed   = "session_lost"
 )
 
 // claimOf ends a's memory and returns the claim that is to be given back.
@@ -79,6 +80,23 @@ func (r *Registry) ReleaseAll(ctx context.Context, which func(convo string) bool
 		}
 	})
 	return r.letGo(ctx, all, stopReleased)
+}
+
+// Drop drops what was loaded under a session that is over, of all actors that are
+// idle; those that work load anew by themselves. Their claims are void and need
+// not be given back.
+func (r *Registry) Drop(session Session) {
+	var lapsed []*actor
+	r.each(func(a *actor) {
+		if s := a.snap.Load(); s != nil && s.session == session {
+			lapsed = append(lapsed, a)
+		}
+	})
+	for _, a := range lapsed {
+		if a.releaseIfIdle() {
+			r.claimOf(a, stopLapsed)
+		}
+	}
 }
 
 // ReleaseSome lets go of convos, as ReleaseAll does.

@@ -20,11 +20,10 @@ import (
 // scripted are actors that answer as they are told, the last answer again and
 // again.
 type scripted struct {
-	mu      sync.Mutex
-	errs    []error
-	seen    []conversation.Request
-	at      []time.Time
-	release []string
+	mu   sync.Mutex
+	errs []error
+	seen []conversation.Request
+	at   []time.Time
 }
 
 func (a *scripted) Do(_ context.Context, r *conversation.Request) (conversation.Result, error) {

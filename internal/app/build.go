@@ -79,6 +79,7 @@ func (a *App) buildOwnership(log *slog.Logger) error {
 	a.actors = actor.NewRegistry(act)
 	a.delivery.Use(a.actors)
 	a.keeper.OnWanted(a.delivery.Let)
+	a.keeper.OnLost(func(s *cluster.Session) { a.actors.Drop(s) })
 	a.stops.push("actors", 0, a.actors.Stop)
 	return nil
 }
