@@ -29,7 +29,7 @@ import (
 const (
 	histories     = 100
 	clients       = 8
-	opsPerClient  = 40
+	opsPerClient  = 80
 	historyConvos = 2
 )
 
@@ -205,7 +205,7 @@ func (h *history) client(id int) {
 		h.mu.Lock()
 		h.all = append(h.all, a)
 		h.mu.Unlock()
-		<-time.After(time.Duration(rnd.IntN(300)) * time.Millisecond)
+		<-time.After(time.Duration(rnd.IntN(100)) * time.Millisecond)
 	}
 }
 
@@ -218,7 +218,7 @@ func randomCommand(rnd *rand.Rand, epoch int64) conversation.Command {
 		return conversation.Leave{Target: who}
 	case 3, 4, 5:
 		return commit()
-	case 6, 7, 8, 9, 10, 11:
+	case 6, 7, 8, 9:
 		return conversation.Send{Epoch: epoch + int64(rnd.IntN(12)/11), Ciphertext: []byte("x")}
 	default:
 		return nil
@@ -251,6 +251,9 @@ func (h *history) fault(c memstore.Call) memstore.Fault {
 	}
 	ms := func(n int) time.Duration { return time.Duration(h.rnd.IntN(n)) * time.Millisecond }
 	f := memstore.Fault{Before: ms(10), After: ms(10)}
+	if h.rnd.IntN(4) == 0 { // long enough for others to see what this one has done
+		f.After = ms(300)
+	}
 	switch h.rnd.IntN(60) {
 	case 0:
 		f.Fate = memstore.ReplyLost
