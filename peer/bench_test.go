@@ -149,7 +149,7 @@ func streamHandler(c *Client, address string) http.Handler {
 
 func readRequest(r *http.Request) (Question, error) {
 	q := Question{
-		RequestID: "0af7651916cd43dd8448eb211c80319c", Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+		RequestID: "0af7651916cd43dd8448eb211c80319c", Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
 	}
 	if r.Method == http.MethodGet {
 		q.Convo, q.Caller = r.URL.Query().Get("convo"), "did:plc:z72i7hdynmk6r22z27h6tvur"

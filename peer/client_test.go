@@ -75,6 +75,37 @@ func TestQuestionArrivesWhole(t *testing.T) {
 	}
 }
 
+// An epoch query that is traced goes the way that makes a span, however fast the
+// other would be.
+func TestRecordedEpochQueryIsServed(t *testing.T) {
+	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-"
+	asked := make(chan Question, 1)
+	n := startNode(t, &fakeHandler{
+		serve: func(_ context.Context, q Question) Answer {
+			asked <- q
+			return Answer{Status: Served, Epoch: 8}
+		},
+		tryEpoch: func(string, string) (int64, bool, error) { return 7, true, nil },
+	}, nil)
+	c := newTestClient(t, nil)
+	for traceparent, want := range map[string]int64{
+		"": 7, trace + "00": 7, trace + "02": 7, trace + "01": 8, trace + "03": 8, trace + "ff": 8, trace + "1": 7, "1": 7,
+	} {
+		q := epochOf("00aa")
+		q.RequestID, q.Traceparent = "r", traceparent
+		a, err := c.Ask(testContext(t), n.address, q)
+		if err != nil || a.Epoch != want {
+			t.Errorf("%q is answered with %+v, %v, want epoch %d", traceparent, a, err, want)
+		}
+		if want != 8 {
+			continue
+		}
+		if got := <-asked; !reflect.DeepEqual(got, q) {
+			t.Errorf("arrived as %+v", got)
+		}
+	}
+}
+
 func TestEpochFastPath(t *testing.T) {
 	n := startNode(t, &fakeHandler{
 		serve: func(context.Context, Question) Answer { panic("must not be asked") },

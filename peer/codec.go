@@ -152,18 +152,34 @@ func decodeQuestion(kind frameKind, body []byte, owned bool) (q Question, left t
 	return q, left, nil
 }
 
+// epochQuery is an epoch query as far as TryEpoch is concerned.
+type epochQuery struct {
+	convo, caller string
+	// recorded: the query is part of a trace that somebody records.
+	recorded bool
+}
+
 // decodeEpochQuery reads only what TryEpoch needs.
-func decodeEpochQuery(body []byte) (convo, caller string, err error) {
+func decodeEpochQuery(body []byte) (q epochQuery, err error) {
 	d := decoder{rest: body}
 	for d.next() {
 		switch d.field {
 		case fieldConvo:
-			convo = d.string()
+			q.convo = d.string()
 		case fieldCaller:
-			caller = d.string()
+			q.caller = d.string()
+		case fieldTraceparent:
+			q.recorded = isRecorded(d.view())
 		}
 	}
-	return convo, caller, d.err
+	return q, d.err
+}
+
+// isRecorded reports whether a traceparent bears the flag "sampled": the lowest
+// bit of its last hexadecimal digit.
+func isRecorded(traceparent []byte) bool {
+	const length = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	return len(traceparent) == length && strings.IndexByte("13579bdf", traceparent[length-1]) >= 0
 }
 
 // appendAnswer appends a in wire form.

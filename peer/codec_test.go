@@ -108,9 +108,9 @@ func TestQuestionSurvivesTheWire(t *testing.T) {
 
 func TestEpochQueryIsReadAlike(t *testing.T) {
 	q := Question{Convo: "00aa", Caller: "did:plc:alice", MustServe: true, RequestID: "r", Traceparent: "t"}
-	convo, caller, err := decodeEpochQuery(appendQuestion(nil, &q, time.Second))
-	if err != nil || convo != q.Convo || caller != q.Caller {
-		t.Errorf("got %q, %q, %v", convo, caller, err)
+	got, err := decodeEpochQuery(appendQuestion(nil, &q, time.Second))
+	if err != nil || got != (epochQuery{convo: q.Convo, caller: q.Caller}) {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }
 

@@ -152,7 +152,8 @@ type Handler interface {
 	Serve(ctx context.Context, q Question) Answer
 	// TryEpoch answers an epoch query if that takes no waiting: the epoch, or
 	// the *conversation.Error to refuse it with. With ok false the question goes
-	// to Serve. It is called on the goroutine that reads from the peer and must
+	// to Serve, and so does, unasked, one that is part of a trace that is
+	// recorded. It is called on the goroutine that reads from the peer and must
 	// not block.
 	TryEpoch(convo, caller string) (epoch int64, ok bool, err error)
 }

@@ -205,18 +205,21 @@ func (st *serverStream) handle(f frame) error {
 
 // epoch answers at once if that is possible.
 func (st *serverStream) epoch(f frame) error {
-	convo, caller, err := decodeEpochQuery(f.body)
+	q, err := decodeEpochQuery(f.body)
 	if err != nil {
 		return err
 	}
-	a, ok := st.server.tryEpoch(convo, caller)
+	if q.recorded { // whoever records it wants to see this node
+		return st.start(f)
+	}
+	a, ok := st.server.tryEpoch(q.convo, q.caller)
 	if !ok {
 		return st.start(f)
 	}
 	if f.owned {
 		st.server.release(len(f.body))
 	}
-	st.server.finish(convo, false, &a)
+	st.server.finish(q.convo, false, &a)
 	st.put(f.id, a)
 	return nil
 }
