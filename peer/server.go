@@ -302,7 +302,7 @@ func (s *Server) finish(convo string, change bool, a *Answer) {
 func (s *Server) serve(ctx context.Context, q *Question) (a Answer) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("handler panicked", "convo", q.Subject(), "request", q.RequestID, "panic", p, "stack", string(debug.Stack()))
+			s.log.Error("handler panicked", "convo", q.Subject(), "request_id", q.RequestID, "panic", p, "stack", string(debug.Stack()))
 			a = internalError()
 			if q.Change != nil { // it may have been done
 				a.Refusal = conversation.Refuse(conversation.OutcomeUnknown, "contact with the owner was lost while the change was being stored")
