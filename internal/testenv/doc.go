@@ -6,7 +6,8 @@
 // one they start a server of their own from the installed programs, once per
 // test process. A server that can neither be found nor started fails the test:
 // nothing is ever skipped. Tests of bad weather start a [Server] for themselves,
-// which they may stop, kill and freeze, and put a [Proxy] before it.
+// which they may stop, kill and freeze, and put a [Proxy] before it; a [Network] has
+// hosts for processes that can be cut off from each other.
 //
 // A server never outlives the process that started it, however that ends: a
 // small shell stands between the two and stops the server, and removes its

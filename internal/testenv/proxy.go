@@ -45,6 +45,13 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	if err != nil {
 		t.Fatalf("start a proxy: %v", err)
 	}
+	return NewProxyOn(t, l, target)
+}
+
+// NewProxyOn is NewProxy on a listener that the caller has opened, for example on
+// a [Host].
+func NewProxyOn(t testing.TB, l net.Listener, target string) *Proxy {
+	t.Helper()
 	p := &Proxy{target: target, l: l, links: map[*link]bool{}, gate: open(), closed: make(chan struct{})}
 	p.wg.Go(p.accept)
 	t.Cleanup(p.close)
@@ -60,6 +67,18 @@ func ProxyURL(t testing.TB, rawURL string) (*Proxy, string) {
 		t.Fatalf("start a proxy: %v", err)
 	}
 	p := NewProxy(t, u.Host)
+	u.Host = p.Addr()
+	return p, u.String()
+}
+
+// ProxyURLOn is ProxyURL on a listener that the caller has opened.
+func ProxyURLOn(t testing.TB, l net.Listener, rawURL string) (*Proxy, string) {
+	t.Helper()
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		t.Fatalf("start a proxy: %v", err)
+	}
+	p := NewProxyOn(t, l, u.Host)
 	u.Host = p.Addr()
 	return p, u.String()
 }
