@@ -78,7 +78,9 @@ func NewHoldings(cfg HoldingsConfig) *Holdings {
 		Name: "lease_notes_dropped_total", Help: "Fences and releases that were not written to the lease because too many waited.",
 	})
 	if cfg.Registerer != nil {
-		cfg.Registerer.MustRegister(h.taken, h.dropped)
+		cfg.Registerer.MustRegister(h.taken, h.dropped, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "lease_notes_waiting", Help: "Fences and releases that wait to be written to the lease.",
+		}, func() float64 { return float64(len(h.queue)) }))
 	}
 	return h
 }

@@ -230,10 +230,10 @@ func (k *Keeper) begin(ctx context.Context) bool {
 		k.log.Error("no random session id", "error", err)
 		return false
 	}
-	s := &Session{id: id.String()}
+	sent := time.Now()
+	s := &Session{id: id.String(), began: sent}
 	ask, cancel := k.bounded(ctx)
 	defer cancel()
-	sent := time.Now()
 	err = k.cfg.Store.StartSession(ask, persistence.Session{
 		ID: s.id, Node: k.cfg.Node, Address: k.cfg.Address, TTL: k.cfg.TTL,
 	})
@@ -413,7 +413,14 @@ func newKeeperMetrics(reg prometheus.Registerer, k *Keeper) keeperMetrics {
 	if reg != nil {
 		reg.MustRegister(m.renewals, m.lost, m.ended, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "session_renewal_age_seconds", Help: "Time since this node's session was last renewed.",
-		}, func() float64 { return k.SinceRenewal().Seconds() }))
+		}, func() float64 { return k.SinceRenewal().Seconds() }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "session_age_seconds", Help: "Time since this node's session began; 0 while it has none.",
+		}, func() float64 {
+			if s := k.current.Load(); s != nil {
+				return time.Since(s.began).Seconds()
+			}
+			return 0
+		}))
 	}
 	return m
 }

@@ -10,7 +10,8 @@ import (
 //
 // It is safe for use by several goroutines at once.
 type Session struct {
-	id string
+	id    string
+	began time.Time
 	// The deadline on both clocks: a suspended machine stops the monotonic one,
 	// somebody who sets the time moves the other. Memory is distrusted when
 	// either has passed.
