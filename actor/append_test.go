@@ -227,10 +227,14 @@ func TestLostReplyAndThenNoClaim(t *testing.T) {
 		then  func(h *house) memstore.Fault // what happens before the claim, and its fault
 		check func(error) bool
 	}{
-		{"database gone", func(*house) memstore.Fault { return memstore.Fault{Fate: memstore.Refused} },
-			func(err error) bool { return errors.Is(err, persistence.ErrUnavailable) }},
-		{"reply lost", func(*house) memstore.Fault { return memstore.Fault{Fate: memstore.RequestLost} },
-			func(err error) bool { return errors.Is(err, persistence.ErrUnavailable) }},
+		{
+			"database gone", func(*house) memstore.Fault { return memstore.Fault{Fate: memstore.Refused} },
+			func(err error) bool { return errors.Is(err, persistence.ErrUnavailable) },
+		},
+		{
+			"reply lost", func(*house) memstore.Fault { return memstore.Fault{Fate: memstore.RequestLost} },
+			func(err error) bool { return errors.Is(err, persistence.ErrUnavailable) },
+		},
 		{"held elsewhere", func(h *house) memstore.Fault {
 			_ = h.store.EndSession(context.Background(), h.sessions.p.Load().id)
 			h.elsewhere(convo)

@@ -76,7 +76,8 @@ func (d *dispatch) attempt(ctx context.Context) (conversation.Result, error) {
 			return d.remote(ctx, owner, false)
 		}
 	}
-	return s.local(ctx, &d.r, &d.noted)
+	r := d.r // an attempt that was given up may still be read from
+	return s.local(ctx, &r, &d.noted)
 }
 
 // noted says which paths a request was logged and counted for: however often it

@@ -240,12 +240,6 @@ func request(convo, caller string, c conversation.Command) *conversation.Request
 	return &conversation.Request{ID: newID(), Convo: convo, Caller: caller, Command: c, Digest: conversation.DigestOf(c)}
 }
 
-func keyed(convo, caller, key string, c conversation.Command) *conversation.Request {
-	r := request(convo, caller, c)
-	r.Key = key
-	return r
-}
-
 func send(epoch int64) conversation.Send {
 	return conversation.Send{Epoch: epoch, Ciphertext: []byte("text")}
 }
