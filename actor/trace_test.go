@@ -22,7 +22,7 @@ func eventsOf(s tracetest.SpanStub) (out []string) {
 		text := e.Name
 		for _, kv := range e.Attributes {
 			if kv.Key != "catbird.bytes" {
-				text += fmt.Sprintf(" %s=%s", kv.Key, kv.Value.Emit())
+				text += fmt.Sprintf(" %s=%s", kv.Key, kv.Value.String())
 			}
 		}
 		out = append(out, text)

@@ -60,7 +60,7 @@ func triedIn(spans *tracetest.InMemoryExporter) (out []tried) {
 func attributeOf(s tracetest.SpanStub, key string) string {
 	for _, kv := range s.Attributes {
 		if string(kv.Key) == key {
-			return kv.Value.Emit()
+			return kv.Value.String()
 		}
 	}
 	return ""
