@@ -70,6 +70,11 @@ var forbidden = []struct {
 		"metrics are registered with an injected Registerer: promauto.With(reg)",
 	},
 	{
+		"go.opentelemetry.io/otel",
+		[]string{"Tracer", "GetTracerProvider", "SetTracerProvider", "GetTextMapPropagator", "SetTextMapPropagator", "SetErrorHandler"}, everywhere,
+		"tracers come from an injected TracerProvider: several nodes live in one process in tests",
+	},
+	{
 		"os",
 		[]string{"Exit"},
 		func(f *file) bool { return f.ast.Name.Name != "main" && !f.test },

@@ -110,6 +110,8 @@ var onlyBy = []struct {
 	{"modernc.org/sqlite/...", []string{"persistence/sqlite/..."}, "SQL of SQLite has one home"},
 	{"github.com/gin-gonic/gin/...", []string{"router/...", "internal/bench/..."}, "one framework in one place"},
 	{"github.com/alecthomas/kong/...", []string{"cmd/...", "internal/config/...", "internal/tools/..."}, "flags are read in one place"},
+	{"go.opentelemetry.io/otel/sdk/...", []string{"internal/obs/..."}, "spans leave the process in one place"},
+	{"go.opentelemetry.io/otel/exporters/...", []string{"internal/obs/..."}, "spans leave the process in one place"},
 	{"github.com/hashicorp/memberlist/...", []string{"cluster/..."}, "gossip has one home"},
 	{"github.com/buraksezer/consistent/...", []string{"cluster/..."}, "the ring has one home"},
 }
