@@ -311,6 +311,11 @@ func TestHandoff(t *testing.T) {
 		if got := w.holder(convoID(1)); got != "b" {
 			t.Errorf("held by %q after the ring has changed", got)
 		}
+		w.setOwner(convoID(3), "b")
+		pass(10 * time.Second)
+		if got := w.holder(convoID(3)); got != "b" {
+			t.Errorf("held by %q long after a change that nobody told of", got)
+		}
 		cancel()
 		w.wg.Wait()
 	})

@@ -16,11 +16,16 @@ const (
 	// and offerTimeout how long the taker has to answer.
 	handoffEvery = time.Second
 	offerTimeout = 2 * time.Second
+	// handoffLook is how often all that is in memory is looked through although
+	// nothing is known to have changed: a node may have been out of reach for as
+	// long as it took others to take over what it held, and no ring shows that.
+	handoffLook = 10 * time.Second
 )
 
 // Handoff hands conversations over to the nodes that the ring gives them to,
-// whenever it changes, until ctx ends: in chunks, concurrency of them at once.
-// changed wakes it; what a taker does not accept yet is offered again.
+// whenever it changes, and now and then, until ctx ends: in chunks, concurrency
+// of them at once. changed wakes it; what a taker does not accept yet is offered
+// again.
 func (s *Service) Handoff(ctx context.Context, changed <-chan struct{}, concurrency int) {
 	t := time.NewTimer(0)
 	defer t.Stop()
@@ -31,9 +36,11 @@ func (s *Service) Handoff(ctx context.Context, changed <-chan struct{}, concurre
 		case <-changed:
 		case <-t.C:
 		}
+		wait := handoffLook
 		if s.handOver(ctx, concurrency) > 0 {
-			t.Reset(handoffEvery)
+			wait = handoffEvery
 		}
+		t.Reset(wait)
 	}
 }
 

@@ -49,10 +49,31 @@ func (a *App) join(ctx context.Context, work *sync.WaitGroup) bool {
 	return true
 }
 
-// handOver hands conversations over whenever the ring changes.
+// handOver hands conversations over whenever the ring changes, and when only the
+// members do: one that died and came back before anybody noticed is in the ring
+// as before, but others have taken what it held.
 func (a *App) handOver(ctx context.Context) {
-	changed, cancel := a.fellows.ring.Subscribe()
-	defer cancel()
+	ring, cancelRing := a.fellows.ring.Subscribe()
+	defer cancelRing()
+	members, cancelMembers := a.fellows.members.Subscribe()
+	defer cancelMembers()
+	changed := make(chan struct{}, 1)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ring:
+			case <-members:
+			}
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		}
+	})
 	a.delivery.Handoff(ctx, changed, a.cfg.Cluster.HandoffConcurrency)
 }
 
