@@ -284,11 +284,11 @@ func (r *Registry) obtain(convo string) (*actor, error) {
 	}
 	now := time.Now()
 	if err := r.guard.allow(convo, now); err != nil {
-		r.log.Warn("Failed to get conversation actor", "convo", convo, "error", err)
+		r.log.Error("Failed to get conversation actor", "convo", convo, "error", err)
 		return nil, err
 	}
 	if err := r.takePlace(); err != nil {
-		r.log.Warn("Failed to get conversation actor", "convo", convo, "error", err)
+		r.log.Error("Failed to get conversation actor", "convo", convo, "error", err)
 		return nil, err
 	}
 	s := r.shard(convo)

@@ -1,8 +1,10 @@
 package actor
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -42,6 +44,9 @@ func (r *Registry) handle(a *actor, batch []*letter) (alive bool) {
 			t.letters = append(t.letters, l)
 		}
 	}
+	if r.log.Enabled(context.Background(), levelTrace) {
+		r.log.Log(context.Background(), levelTrace, "working on a batch", "convo", a.convo, "letters", len(t.letters))
+	}
 	if r.cfg.Traced {
 		tellTaken(t.letters)
 	}
@@ -54,6 +59,9 @@ func (r *Registry) handle(a *actor, batch []*letter) (alive bool) {
 	}()
 	return t.run()
 }
+
+// levelTrace is finer than debug.
+const levelTrace = slog.LevelDebug - 4
 
 // turn is an actor's work on one batch.
 type turn struct {
@@ -134,6 +142,7 @@ func (t *turn) notLoaded(got persistence.Claimed, err error) {
 		t.stop(stopSession, ErrMoving)
 	case err != nil:
 		t.r.metrics.spawnFailed(t.a)
+		t.r.log.Error("Failed to get conversation actor", "convo", t.a.convo, "error", err)
 		t.storeFailed(err)
 	case got.Outcome == persistence.ClaimHeld:
 		t.r.metrics.claims.WithLabelValues("held").Inc()
@@ -207,6 +216,10 @@ func (t *turn) round(snap *snapshot, justLoaded bool) (alive bool) {
 		silent := *snap
 		silent.silent = true
 		t.a.snap.Store(&silent)
+	}
+	if t.r.log.Enabled(context.Background(), levelTrace) {
+		t.r.log.Log(context.Background(), levelTrace, "appending", "convo", t.a.convo, "changes", len(d.unit.IDs),
+			"epoch", d.unit.Epoch, "seq", d.unit.Seq, "fence", snap.fence)
 	}
 	t.inAppend = t.letters[:len(d.verdicts)]
 	if t.r.cfg.Traced {

@@ -103,3 +103,21 @@ func (rt *Router) missedCommits(ctx context.Context, convo, caller string, epoch
 	}
 	return page, err
 }
+
+// repeated answers r by what an earlier request with its key led to, and with
+// refusal where there was none: a repeat gets its first answer whatever has
+// changed since.
+func (rt *Router) repeated(c *call, r *conversation.Request, op conversation.Op, refusal error) (conversation.Earlier, error) {
+	if r.Key == "" {
+		return conversation.Earlier{}, refusal
+	}
+	found, err := rt.config.Store.Lookup(c.ctx, []string{r.Convo}, []persistence.Ref{{Caller: r.Caller, Endpoint: op, Key: r.Key}})
+	if err != nil {
+		return conversation.Earlier{}, err
+	}
+	if found[0] == nil {
+		return conversation.Earlier{}, refusal
+	}
+	_, err = conversation.Repeat(r, *found[0])
+	return *found[0], err
+}

@@ -45,8 +45,9 @@ func (rt *Router) createConvo(c *call, in *createConvoInput) (stored[convoView],
 	}
 	env := conversation.Env{Now: rt.now(), Policy: rt.config.Policy}
 	state, unit, err := creation.Create(env, r)
-	if err != nil {
-		return stored[convoView]{}, err
+	if err != nil { // the policy may have been another one, the first time
+		earlier, err := rt.repeated(c, r, conversation.OpCreate, err)
+		return stored[convoView]{json: earlier.Response}, err
 	}
 	var view bytes.Buffer
 	if err := encode(&view, viewCreation(convo, creation, state, env)); err != nil {

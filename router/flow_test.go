@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -333,6 +334,38 @@ func TestKeyPackages(t *testing.T) {
 	}
 }
 
+// A repeat gets its first answer whatever has changed since: the clock and the
+// policy too.
+func TestRepeatsAfterTheRulesHaveChanged(t *testing.T) {
+	t.Parallel()
+	var late atomic.Bool
+	var policy *conversation.Policy
+	e := newEnv(t, func(c *Config) {
+		c.Policy = conversation.DefaultPolicy()
+		c.Clock = func() time.Time {
+			if late.Load() {
+				return time.Now().Add(time.Hour)
+			}
+			return time.Now()
+		}
+	})
+	policy = &e.rt.config.Policy
+	publish := obj{"keyPackage": b64("k"), "cipherSuite": suite, "expires": time.Now().Add(time.Minute).UTC(), "idempotencyKey": "p"}
+	e.post(bob, "publishKeyPackage", publish).want(t, "")
+	create := obj{"groupId": "abcd", "cipherSuite": suite, "initialMembers": []string{bob, carol}, "idempotencyKey": "c"}
+	first := e.post(alice, "createConvo", create)
+	first.want(t, "")
+	late.Store(true)
+	policy.MaxMembers = 2
+	e.post(bob, "publishKeyPackage", publish).want(t, "")
+	if again := e.post(alice, "createConvo", create); string(again.raw) != string(first.raw) {
+		t.Errorf("got %s, want the first answer %s", again.raw, first.raw)
+	}
+	publish["idempotencyKey"], create["idempotencyKey"], create["groupId"] = "q", "d", "abce"
+	e.post(bob, "publishKeyPackage", publish).want(t, conversation.InvalidRequest)
+	e.post(alice, "createConvo", create).want(t, conversation.TooManyMembers)
+}
+
 func TestKeyPackageForms(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, nil)
@@ -343,7 +376,7 @@ func TestKeyPackageForms(t *testing.T) {
 		want conversation.Code
 	}{
 		"the largest":        {obj{"keyPackage": b64(largest), "cipherSuite": suite}, ""},
-		"larger":             {obj{"keyPackage": b64(largest + "k"), "cipherSuite": suite}, conversation.MessageTooLarge},
+		"larger":             {obj{"keyPackage": b64(largest + "k"), "cipherSuite": suite}, conversation.InvalidKeyPackage},
 		"another suite":      {obj{"keyPackage": b64("k"), "cipherSuite": "MLS_256_DHKEMX448_AES256GCM_SHA512_Ed448"}, ""},
 		"an unknown suite":   {obj{"keyPackage": b64("k"), "cipherSuite": "mls_128_dhkemx25519_aes128gcm_sha256_ed25519"}, conversation.InvalidCipherSuite},
 		"the longest life":   {obj{"keyPackage": b64("l"), "cipherSuite": suite, "expires": in90Days}, ""},

@@ -29,6 +29,10 @@ func (rt *Router) publishKeyPackage(c *call, in *publishKeyPackageInput) (publis
 	if err != nil {
 		return publishKeyPackageOutput{}, err
 	}
+	if in.Expires != nil && !in.Expires.After(now) { // unless it was not, the first time
+		_, err := rt.repeated(c, r, conversation.OpPublishKeyPackage, conversation.Refuse(conversation.InvalidRequest, "expires: is past"))
+		return publishKeyPackageOutput{}, err
+	}
 	expires := now.Add(conversation.MaxKeyPackageLife)
 	if in.Expires != nil {
 		expires = in.Expires.Time
@@ -46,11 +50,9 @@ func (in *publishKeyPackageInput) check(now time.Time) error {
 	case len(in.KeyPackage) == 0:
 		return conversation.Refuse(conversation.InvalidKeyPackage, "keyPackage: is empty")
 	case len(in.KeyPackage) > conversation.MaxKeyPackage:
-		return conversation.Refuse(conversation.MessageTooLarge, "keyPackage: more than %d bytes", conversation.MaxKeyPackage)
+		return conversation.Refuse(conversation.InvalidKeyPackage, "keyPackage: more than %d bytes", conversation.MaxKeyPackage)
 	case in.Expires == nil:
 		return nil
-	case !in.Expires.After(now):
-		return conversation.Refuse(conversation.InvalidRequest, "expires: is past")
 	case in.Expires.After(now.Add(conversation.MaxKeyPackageLife)):
 		return conversation.Refuse(conversation.ExpirationTooFar, "expires: more than %d days on",
 			int(conversation.MaxKeyPackageLife/(24*time.Hour)))

@@ -40,6 +40,7 @@ type Store interface {
 	Create(ctx context.Context, c persistence.CreateRequest) (response []byte, repeated bool, err error)
 	PublishKeyPackage(ctx context.Context, r *conversation.Request, k persistence.KeyPackage, max int) error
 	FindKeyPackages(ctx context.Context, q persistence.KeyPackagesQuery) ([]persistence.KeyPackage, error)
+	Lookup(ctx context.Context, convos []string, refs []persistence.Ref) ([]*conversation.Earlier, error)
 }
 
 // Verifier says who is asking. Verify returns an *[conversation.Error] for a

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"encoding/hex"
 	"time"
 
@@ -82,7 +83,7 @@ func viewMessages(convo string, messages []persistence.Message) []messageView {
 	for i, m := range messages {
 		out[i] = messageView{
 			ID: m.ID, ConvoID: convo, Sender: m.Sender, Ciphertext: wire.BlobOf(m.Ciphertext), Epoch: m.Epoch, Seq: m.Seq,
-			MessageType: m.Kind, CreatedAt: timeOf(m.CreatedAt), EmbedType: m.EmbedType, EmbedURI: m.EmbedURI,
+			MessageType: cmp.Or(m.Kind, conversation.KindApp), CreatedAt: timeOf(m.CreatedAt), EmbedType: m.EmbedType, EmbedURI: m.EmbedURI,
 		}
 	}
 	return out
@@ -139,4 +140,11 @@ func pageLimit(limit *int64) (int, error) {
 	}
 }
 
-func timeOf(t time.Time) wire.Time { return wire.Time{Time: t} }
+// timeOf returns the time that a client is told; rows of the old server may have
+// none, which is told as the beginning of 1970.
+func timeOf(t time.Time) wire.Time {
+	if t.IsZero() {
+		t = time.Unix(0, 0)
+	}
+	return wire.Time{Time: t}
+}

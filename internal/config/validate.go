@@ -83,7 +83,7 @@ func (c *Config) validateDatabase() error {
 	}
 	return first(
 		scheme("DATABASE_URL", d.URL, "postgres", "postgresql"),
-		between("DATABASE_MAX_CONNECTIONS", d.MaxConnections, 4, 10_000),
+		between("DATABASE_MAX_CONNECTIONS", d.MaxConnections, 3, 10_000),
 	)
 }
 
@@ -91,7 +91,7 @@ func (c *Config) validateActors() error {
 	a := c.Actors
 	return first(
 		between("ACTOR_ROLLOUT_PERCENT", a.RolloutPercent, 0, 100),
-		lasting("ACTOR_IDLE_TIMEOUT", a.IdleTimeout, time.Second, 0),
+		lasting("ACTOR_IDLE_TIMEOUT", a.IdleTimeout, time.Millisecond, 0),
 		between("ACTOR_MAX", a.Max, 1, 100_000_000),
 		between("ACTOR_MAILBOX_SIZE", a.MailboxSize, 1, 1_000_000),
 	)
@@ -230,8 +230,8 @@ func lasting(name string, v, low, high time.Duration) error {
 }
 
 func keep(name string, v time.Duration) error {
-	if v != 0 && v < time.Minute {
-		return fmt.Errorf("%s: %v is less than a minute; 0 keeps all", name, v)
+	if v != 0 && v < time.Second {
+		return fmt.Errorf("%s: %v is less than a second; 0 keeps all", name, v)
 	}
 	return nil
 }

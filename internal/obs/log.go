@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 )
 
@@ -48,6 +49,8 @@ func ParseLevels(spec string) (Levels, error) {
 			return Levels{}, fmt.Errorf("%q is not a level (trace, debug, info, warn, error)", text)
 		case single && name == "":
 			return Levels{}, fmt.Errorf("%q does not name a component", part)
+		case single && !slices.Contains(components, strings.SplitN(name, ".", 2)[0]):
+			return Levels{}, fmt.Errorf("%q is no component (%s)", name, strings.Join(components, ", "))
 		case single:
 			l.component[name] = level
 		case baseSet:
@@ -57,6 +60,11 @@ func ParseLevels(spec string) (Levels, error) {
 		}
 	}
 	return l, nil
+}
+
+// components are what lines of the log come from.
+var components = []string{
+	"actor", "app", "auth", "cluster", "delivery", "housekeeping", "operator", "peer", "postgres", "router", "sqlite", "traces",
 }
 
 func parseLevel(s string) (slog.Level, bool) {

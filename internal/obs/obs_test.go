@@ -30,7 +30,7 @@ func TestLevelsPerComponent(t *testing.T) {
 }
 
 func TestParseLevelsRefuses(t *testing.T) {
-	for _, spec := range []string{"loud", "info,warn", "=debug", "actor=", "info,,debug"} {
+	for _, spec := range []string{"loud", "info,warn", "=debug", "actor=", "info,,debug", "actr=debug"} {
 		if _, err := ParseLevels(spec); err == nil {
 			t.Errorf("%q was accepted", spec)
 		}

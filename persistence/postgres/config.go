@@ -19,8 +19,8 @@ type Config struct {
 	// one of the server's for good: statements are prepared, settings are the
 	// session's, and housekeeping holds a lock of its session.
 	URL string
-	// MaxConnections is the budget of all pools together: 20 by default, 4 at
-	// least.
+	// MaxConnections is the budget of all pools together: 20 by default, 3 at
+	// least, one for each.
 	MaxConnections int
 	// AcquireTimeout is how long a call waits for a free connection before it
 	// is told that the database is unavailable: 2s by default.
@@ -32,6 +32,10 @@ type Config struct {
 	StatementTimeout time.Duration
 	// LockTimeout bounds waiting for one row, on the server: 5s by default.
 	LockTimeout time.Duration
+	// ReplyTimeout bounds waiting for the answer to one flight of statements, here:
+	// a server or a network that hangs tells nothing. 3s by default, and twice as
+	// long for changes, whose outcome would be unknown.
+	ReplyTimeout time.Duration
 	// ApplicationName is what the server lists the connections under: catbird
 	// by default.
 	ApplicationName string
@@ -41,7 +45,7 @@ type Config struct {
 }
 
 const (
-	minConnections     = 4
+	minConnections     = 3
 	defaultConnections = 20
 	journalConnections = 3
 	sessionConnections = 1
@@ -55,6 +59,7 @@ func (c Config) withDefaults() Config {
 	c.ConnectTimeout = orDefault(c.ConnectTimeout, 3*time.Second)
 	c.StatementTimeout = orDefault(c.StatementTimeout, 15*time.Second)
 	c.LockTimeout = orDefault(c.LockTimeout, 5*time.Second)
+	c.ReplyTimeout = orDefault(c.ReplyTimeout, 3*time.Second)
 	if c.ApplicationName == "" {
 		c.ApplicationName = "catbird"
 	}
@@ -62,6 +67,14 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.Default()
 	}
 	return c
+}
+
+// reply returns how long to wait for the answer to what has effect e.
+func (c Config) reply(e effect) time.Duration {
+	if e == changes {
+		return 2 * c.ReplyTimeout
+	}
+	return c.ReplyTimeout
 }
 
 func orDefault(d, def time.Duration) time.Duration {
@@ -77,7 +90,7 @@ func (c Config) validate() error {
 		return errors.New("URL is required")
 	case c.MaxConnections < minConnections:
 		return fmt.Errorf("MaxConnections is %d, must be at least %d", c.MaxConnections, minConnections)
-	case c.AcquireTimeout < 0, c.ConnectTimeout < 0, c.StatementTimeout < 0, c.LockTimeout < 0:
+	case c.AcquireTimeout < 0, c.ConnectTimeout < 0, c.StatementTimeout < 0, c.LockTimeout < 0, c.ReplyTimeout < 0:
 		return errors.New("a timeout is negative")
 	}
 	return nil

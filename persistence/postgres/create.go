@@ -43,7 +43,7 @@ func (s *Store) Create(ctx context.Context, c persistence.CreateRequest) (respon
 	if _, err := hex.DecodeString(c.Request.Convo); err != nil {
 		return nil, false, conversation.Refuse(conversation.InvalidRequest, "groupId: must be hexadecimal")
 	}
-	err = s.interactive(ctx, "create a conversation", func(conn *pgx.Conn) error {
+	err = s.interactive(ctx, "create a conversation", func(ctx context.Context, conn *pgx.Conn) error {
 		var err error
 		response, repeated, err = create(ctx, conn, st, c)
 		return err

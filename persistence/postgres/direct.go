@@ -23,7 +23,7 @@ func (s *Store) Direct(ctx context.Context, own string, r *conversation.Request,
 		return conversation.Result{}, err
 	}
 	var result conversation.Result
-	err = s.interactive(ctx, "change directly", func(conn *pgx.Conn) error {
+	err = s.interactive(ctx, "change directly", func(ctx context.Context, conn *pgx.Conn) error {
 		var err error
 		result, err = direct(ctx, conn, st, r, env)
 		return err
@@ -36,14 +36,16 @@ func (s *Store) Direct(ctx context.Context, own string, r *conversation.Request,
 
 // interactive runs a transaction that run begins, and ends where it succeeds.
 // It runs once more when the server has undone it for a reason that passes.
-func (s *Store) interactive(ctx context.Context, doing string, run func(*pgx.Conn) error) error {
+func (s *Store) interactive(ctx context.Context, doing string, run func(context.Context, *pgx.Conn) error) error {
 	conn, err := s.main.acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	defer func() { s.main.done(conn, err) }()
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.reply(changes))
+	defer cancel()
 	for attempt := 1; ; attempt++ {
-		err = run(conn.Conn())
+		err = run(ctx, conn.Conn())
 		undo(ctx, conn)
 		if err == nil {
 			return nil

@@ -94,7 +94,13 @@ func (s *Store) integrityOf(ctx context.Context, ids []string, since time.Time, 
 	}
 	kinds := [...]*persistence.Finding{&out.DuplicateEpochs, &out.MissingEpochs, &out.SequenceGaps, &out.EpochMismatches}
 	found := make([]persistence.Finding, len(kinds))
-	err := s.flight(ctx, s.main, "check conversations", reads, func(b *pgx.Batch) {
+	conn, err := s.main.acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("check conversations: %w", err)
+	}
+	defer func() { s.main.done(conn, err) }()
+	// Not a flight, which would be bound to answer soon.
+	err = fly(ctx, conn.Conn(), "check conversations", reads, func(b *pgx.Batch) {
 		clear(found)
 		snapshot(b, func() {
 			b.Queue(fmt.Sprintf("SET LOCAL statement_timeout = %d", integrityTimeout.Milliseconds()))

@@ -79,7 +79,7 @@ func TestOpenRefusesBadConfigurations(t *testing.T) {
 	for want, cfg := range map[string]Config{
 		"URL is required":       {},
 		"parse the database":    {URL: "postgresql://host:port-that-is-none/x"},
-		"must be at least 4":    {URL: "postgresql://h/x", MaxConnections: 3},
+		"must be at least 3":    {URL: "postgresql://h/x", MaxConnections: 2},
 		"a timeout is negative": {URL: "postgresql://h/x", LockTimeout: -1},
 	} {
 		if _, err := Open(context.Background(), cfg); err == nil || !strings.Contains(err.Error(), want) {

@@ -19,6 +19,8 @@ type pool struct {
 	wait  time.Duration
 	gate  *gate // nil: always open
 	waits *atomic.Int64
+	// views are made on each connection before it is used; nil: none.
+	views atomic.Pointer[[]string]
 }
 
 func newPool(base *pgxpool.Config, size int, wait time.Duration, g *gate, waits *atomic.Int64) (*pool, error) {
@@ -27,14 +29,21 @@ func newPool(base *pgxpool.Config, size int, wait time.Duration, g *gate, waits 
 	// A look at the socket replaces the ping: it costs no round trip, and finds
 	// the connections that a restart of the server has closed.
 	c.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
-	c.PrepareConn = func(_ context.Context, conn *pgx.Conn) (bool, error) {
+	out := &pool{wait: wait, gate: g, waits: waits}
+	c.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
+		if views := out.views.Load(); views != nil {
+			if err := makeViews(ctx, conn, *views); err != nil {
+				return false, err
+			}
+		}
 		return quiet(conn.PgConn().Conn()), nil
 	}
 	p, err := pgxpool.NewWithConfig(context.Background(), c)
 	if err != nil {
 		return nil, err
 	}
-	return &pool{p: p, wait: wait, gate: g, waits: waits}, nil
+	out.p = p
+	return out, nil
 }
 
 // acquire returns a connection, which the caller releases, or ErrUnavailable.

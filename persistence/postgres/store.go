@@ -115,6 +115,8 @@ func (s *Store) flight(ctx context.Context, p *pool, doing string, e effect, bui
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	defer func() { p.done(conn, err) }()
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.reply(e))
+	defer cancel()
 	err = fly(ctx, conn.Conn(), doing, e, build)
 	return err
 }
