@@ -49,7 +49,7 @@ func one(t testing.TB, spans *tracetest.InMemoryExporter) tracetest.SpanStub {
 func attributesOf(s tracetest.SpanStub) map[string]string {
 	out := map[string]string{}
 	for _, kv := range s.Attributes {
-		out[string(kv.Key)] = kv.Value.Emit()
+		out[string(kv.Key)] = kv.Value.String()
 	}
 	return out
 }
