@@ -202,6 +202,36 @@ func touch(ctx context.Context, f *fleet, ids []string, tok string) error {
 	return errors.Join(errs...)
 }
 
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// load sends small messages to groups in turn, over a number of connections,
+// until stop is called, which returns what became of each.
+func (f *fleet) load(ctx context.Context, groups []group, connections int) (stop func() []event, err error) {
+	bodies := make([][]byte, len(groups))
+	for i, g := range groups {
+		if bodies[i], err = sendBody(g.id, 256); err != nil {
+			return nil, err
+		}
+	}
+	next := func(buf *bytes.Buffer, c, n int) {
+		i := (c + n*connections) % len(groups)
+		writePost(buf, nsid+"sendMessage", groups[i].tokens[n%10], bodies[i])
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	result := make(chan []event, 1)
+	go func() { result <- f.watched(ctx, connections, next) }()
+	return func() []event {
+		cancel()
+		return <-result
+	}, nil
+}
+
 // rollingRestart is P9: the nodes restarted one after another under load, with
 // active conversations in memory.
 func rollingRestart(ctx context.Context, f *fleet, active int) (Row, error) {
@@ -216,33 +246,17 @@ func rollingRestart(ctx context.Context, f *fleet, active int) (Row, error) {
 	if err := touch(ctx, f, all.ids, all.token); err != nil {
 		return Row{}, fmt.Errorf("loading %d conversations: %w", active, err)
 	}
-	body := make([][]byte, len(some))
-	for i, g := range some {
-		if body[i], err = sendBody(g.id, 256); err != nil {
-			return Row{}, err
-		}
+	stop, err := f.load(ctx, some, 16)
+	if err != nil {
+		return Row{}, err
 	}
-	next := func(buf *bytes.Buffer, c, n int) {
-		i := (c + n*16) % len(some)
-		writePost(buf, nsid+"sendMessage", some[i].tokens[n%10], body[i])
-	}
-	load, stop := context.WithCancel(ctx)
-	defer stop()
-	result := make(chan []event, 1)
-	go func() { result <- f.watched(load, 16, next) }()
-	pause := func(d time.Duration) {
-		select {
-		case <-time.After(d):
-		case <-ctx.Done():
-		}
-	}
-	pause(8 * time.Second)
+	pause(ctx, 8*time.Second)
 	began := time.Now()
 	slowest, moved := time.Duration(0), 0
 	for _, name := range f.names {
 		p, err := f.end(name, syscall.SIGTERM)
 		if err != nil {
-			return Row{}, err
+			return Row{}, errors.Join(err, fmt.Errorf("after %d requests", len(stop())))
 		}
 		total, n := time.Duration(0), 0
 		for _, h := range p.handed {
@@ -252,12 +266,11 @@ func rollingRestart(ctx context.Context, f *fleet, active int) (Row, error) {
 		if err := f.start(ctx, name); err != nil {
 			return Row{}, err
 		}
-		pause(time.Second)
+		pause(ctx, time.Second)
 	}
 	ended := time.Now()
-	pause(2 * time.Second)
-	stop()
-	events := <-result
+	pause(ctx, 2*time.Second)
+	events := stop()
 	calm, rolling, failed, first := []time.Duration{}, []time.Duration{}, 0, ""
 	for _, e := range events {
 		switch {
@@ -292,34 +305,17 @@ func killed(ctx context.Context, f *fleet, lease time.Duration) (Row, error) {
 	if err != nil {
 		return Row{}, err
 	}
-	body := make([][]byte, len(some))
-	for i, g := range some {
-		if body[i], err = sendBody(g.id, 256); err != nil {
-			return Row{}, err
-		}
+	stop, err := f.load(ctx, some, 64)
+	if err != nil {
+		return Row{}, err
 	}
-	next := func(buf *bytes.Buffer, c, n int) {
-		i := (c + n*64) % len(some)
-		writePost(buf, nsid+"sendMessage", some[i].tokens[n%10], body[i])
-	}
-	load, stop := context.WithCancel(ctx)
-	defer stop()
-	result := make(chan []event, 1)
-	go func() { result <- f.watched(load, 64, next) }()
-	pause := func(d time.Duration) {
-		select {
-		case <-time.After(d):
-		case <-ctx.Done():
-		}
-	}
-	pause(5 * time.Second)
+	pause(ctx, 5*time.Second)
 	at := time.Now()
 	if _, err := f.end("b", syscall.SIGKILL); err != nil {
 		return Row{}, err
 	}
-	pause(lease + 8*time.Second)
-	stop()
-	events := <-result
+	pause(ctx, lease+8*time.Second)
+	events := stop()
 	if err := f.start(ctx, "b"); err != nil {
 		return Row{}, err
 	}
@@ -427,21 +423,13 @@ func idleNode(ctx context.Context, f *fleet, databaseURL, redisURL string, activ
 		err = conn.QueryRow(ctx, `SELECT (xact_commit + xact_rollback)::float8 FROM pg_stat_database WHERE datname = current_database()`).Scan(&transactions)
 		return commands, transactions, err
 	}
-	select {
-	case <-time.After(5 * time.Second): // the last folds and notes
-	case <-ctx.Done():
-		return Row{}, ctx.Err()
-	}
+	pause(ctx, 5*time.Second) // the last folds and notes
 	c0, t0, err := look()
 	if err != nil {
 		return Row{}, err
 	}
 	const span = 15 * time.Second
-	select {
-	case <-time.After(span):
-	case <-ctx.Done():
-		return Row{}, ctx.Err()
-	}
+	pause(ctx, span)
 	c1, t1, err := look()
 	if err != nil {
 		return Row{}, err

@@ -26,7 +26,7 @@ func Print(w io.Writer, rows []Row) (reached bool) {
 	for _, r := range rows {
 		verdict := "pass"
 		if !r.Reached {
-			verdict, reached = "MISSED", false
+			verdict, reached = "fail", false
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.Ours, r.Other, ratio(r.Ratio), r.Bar, verdict, r.Comments)
 	}
