@@ -32,7 +32,7 @@ func (c *checkCmd) Run(ctx context.Context, t *tool) error {
 	}
 	var found persistence.Integrity
 	if c.Database != "" {
-		err = withDatabase(ctx, c.Database, func(db database) (err error) {
+		err = withDatabase(ctx, t.within(checkTimeout), c.Database, func(ctx context.Context, db database) (err error) {
 			found, err = db.Integrity(ctx, operator.Since(time.Now(), back))
 			return err
 		})
@@ -52,7 +52,7 @@ func (c *checkCmd) Run(ctx context.Context, t *tool) error {
 }
 
 func (c *checkCmd) askNode(ctx context.Context, t *tool) (persistence.Integrity, error) {
-	node, err := t.node()
+	node, err := t.node(ctx, t.within(checkTimeout))
 	if err != nil {
 		return persistence.Integrity{}, err
 	}
@@ -65,8 +65,11 @@ type database interface {
 	Integrity(ctx context.Context, since time.Time) (persistence.Integrity, error)
 }
 
-// withDatabase opens the database that where names, as it is, for f.
-func withDatabase(ctx context.Context, where config.Secret, f func(database) error) (err error) {
+// withDatabase opens the database that where names, as it is, for f, which has
+// that long.
+func withDatabase(ctx context.Context, limit time.Duration, where config.Secret, f func(context.Context, database) error) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	cfg := config.Default()
 	if strings.Contains(where.Reveal(), "://") {
 		cfg.Database.URL, cfg.Database.MaxConnections = where, 4
@@ -85,5 +88,5 @@ func withDatabase(ctx context.Context, where config.Secret, f func(database) err
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	return f(db)
+	return f(ctx, db)
 }

@@ -30,21 +30,6 @@ type Client struct {
 	http   *http.Client
 }
 
-// Error is what a node answered instead of what was asked for.
-type Error struct {
-	Status  int    `json:"-"`
-	Code    string `json:"error"`
-	Message string `json:"message"`
-}
-
-// Error returns what the node said.
-func (e *Error) Error() string {
-	if e.Code == "" {
-		return fmt.Sprintf("the node answered %d %s", e.Status, http.StatusText(e.Status))
-	}
-	return e.Code + ": " + e.Message
-}
-
 // NewClient returns a client of the node at base, such as
 // http://127.0.0.1:8081. secret is the cluster's, "" for none.
 func NewClient(base, secret string, h *http.Client) (*Client, error) {
@@ -53,6 +38,16 @@ func NewClient(base, secret string, h *http.Client) (*Client, error) {
 		return nil, errors.New("the node's address must look like http://host:8081")
 	}
 	return &Client{base: strings.TrimRight(base, "/"), secret: secret, http: h}, nil
+}
+
+// Base returns the address that the client was made with.
+func (c *Client) Base() string { return c.base }
+
+// At returns a client of the node whose internal port is at address, host:port,
+// with the same secret.
+func (c *Client) At(address string) (*Client, error) {
+	scheme, _, _ := strings.Cut(c.base, "://")
+	return NewClient(scheme+"://"+address, c.secret, c.http)
 }
 
 // Flags returns the node's flags.
@@ -135,12 +130,12 @@ func (c *Client) exchange(ctx context.Context, method, path string, ask, answer 
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("the node cannot be reached: %w", unwrapURL(err))
+		return c.unreachable(ctx, err)
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, limit))
 	if err != nil {
-		return fmt.Errorf("reading the node's answer: %w", err)
+		return c.unreachable(ctx, err)
 	}
 	if resp.StatusCode/100 != 2 {
 		e := &Error{Status: resp.StatusCode}
@@ -148,16 +143,7 @@ func (c *Client) exchange(ctx context.Context, method, path string, ask, answer 
 		return e
 	}
 	if err := json.Unmarshal(data, answer); err != nil {
-		return fmt.Errorf("reading the node's answer: %w", err)
+		return fmt.Errorf("what answers at %s is no node of ours: %w", c.base, err)
 	}
 	return nil
-}
-
-// unwrapURL drops the method from what net/http says; the address stays.
-func unwrapURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
 }

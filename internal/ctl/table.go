@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"catbird/operator"
 	"catbird/persistence"
@@ -27,9 +28,19 @@ func newTable(w io.Writer) table { return table{tabwriter.NewWriter(w, 0, 0, 2, 
 func (t table) row(cells ...any) {
 	texts := make([]string, len(cells))
 	for i, c := range cells {
-		texts[i] = fmt.Sprint(c)
+		texts[i] = clean(fmt.Sprint(c))
 	}
 	fmt.Fprintln(t, strings.Join(texts, "\t"))
+}
+
+// clean keeps a terminal from taking what came over the network for commands.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '\ufffd'
+		}
+		return r
+	}, s)
 }
 
 // Integrity writes what was found, one line a kind, then the examples.
