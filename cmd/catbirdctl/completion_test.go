@@ -115,7 +115,8 @@ func TestShells(t *testing.T) {
 				t.Skipf("there is no %s here", test.shell)
 			}
 			cmd := exec.CommandContext(t.Context(), shell, "-c", test.script)
-			cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), actAsTool+"=1", "HOME="+dir)
+			cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), actAsTool+"=1", "HOME="+dir,
+				"GORACE=atexit_sleep_ms=0") // the race detector lets each of the processes wait at its end
 			out, err := cmd.CombinedOutput()
 			if err != nil || string(out) != test.want {
 				t.Errorf("%s: %v, printed\n%s\nwant\n%s", test.shell, err, out, test.want)

@@ -59,6 +59,12 @@ func TestClientAsks(t *testing.T) {
 			_, err := c.Integrity(ctx, "7d")
 			return err
 		}, "GET", "/integrity?since=7d", ""},
+		{"node", func(ctx context.Context, c *Client) error { _, err := c.Node(ctx); return err }, "GET", "/node", ""},
+		{"cluster", func(ctx context.Context, c *Client) error { _, err := c.Cluster(ctx); return err }, "GET", "/cluster", ""},
+		{"owner", func(ctx context.Context, c *Client) error {
+			_, err := c.Owner(ctx, "a&b")
+			return err
+		}, "GET", "/cluster/owner?convoId=a%26b", ""},
 		{"drain", func(ctx context.Context, c *Client) error { _, err := c.Drain(ctx); return err }, "POST", "/drain", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
