@@ -24,6 +24,10 @@ type HoldingsConfig struct {
 	TTL     time.Duration
 	// Session returns the id of the node's session, "" while there is none.
 	Session func() string
+	// Renewed returns how long ago the database last took that session. Others
+	// are told to ask this node for no longer than TTL after it: what the database
+	// has lost sight of cannot serve.
+	Renewed func() time.Duration
 	// Held calls its argument with every conversation in memory.
 	Held   func(func(convo string))
 	Logger *slog.Logger
@@ -33,8 +37,8 @@ type HoldingsConfig struct {
 
 // Holdings keeps the lease in step with what this node holds: it takes entries
 // before claims, writes fences and gives entries back behind the callers' backs,
-// and renews the session's key every third of the TTL, however many
-// conversations there are. What is lost on the way costs others a detour.
+// and renews the session's key every third of the TTL, while the database does the
+// same, however many conversations there are. What is lost on the way costs others a detour.
 //
 // All methods may be called from any goroutine.
 type Holdings struct {
@@ -220,9 +224,10 @@ func (h *Holdings) write(ctx context.Context, n holdingNote) {
 func (h *Holdings) renewLoop(ctx context.Context) {
 	for {
 		wait := h.cfg.TTL / 3
-		if session := h.cfg.Session(); session == "" {
+		left := min(h.cfg.TTL-h.cfg.Renewed(), h.cfg.TTL) // clocks are set back, too
+		if session := h.cfg.Session(); session == "" || left < time.Millisecond {
 			wait = min(wait, 100*time.Millisecond)
-		} else if err := h.cfg.Lease.RenewSession(ctx, session, h.cfg.Node, h.cfg.Address(), h.cfg.TTL); err != nil {
+		} else if err := h.cfg.Lease.RenewSession(ctx, session, h.cfg.Node, h.cfg.Address(), left); err != nil {
 			wait = min(wait, time.Second)
 		}
 		if !sleep(ctx, wait) {
