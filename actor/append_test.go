@@ -218,6 +218,26 @@ func TestLostRepliesWithoutEndAreUnknown(t *testing.T) {
 	})
 }
 
+// A node that has lost its database long enough for its memory to lapse does not
+// ask it for more, which would make whoever waits wait again: others may reach it.
+func TestLostReplyAfterTheSessionHasLapsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, nil)
+		h.do(sends(1, 0)[0])
+		h.always(memstore.Append, memstore.Fault{Fate: memstore.RequestLost})
+		claims := h.store.Calls(memstore.Claim)
+		h.sessions.p.Load().lapsed.Store(true)
+		doubt := h.start(sends(1, 0)...)
+		synctest.Wait()
+		if err := doubt[0].err; !errors.Is(err, persistence.ErrOutcomeUnknown) {
+			t.Errorf("error %v, want an unknown outcome", err)
+		}
+		if h.store.Calls(memstore.Claim) != claims {
+			t.Error("claimed anew")
+		}
+	})
+}
+
 // After a lost reply the claim fails: what is in doubt is called so, with the
 // reason that lets the asker go on.
 func TestLostReplyAndThenNoClaim(t *testing.T) {

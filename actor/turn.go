@@ -315,7 +315,9 @@ func (t *turn) appendFailed(snap *snapshot, d decision, err error) (alive bool) 
 		t.letters[i].unknown = true
 	}
 	t.unknowns++
-	if t.unknowns > maxUnknowns {
+	// Who has not heard of the database for so long that its memory has lapsed
+	// does not ask it for more: others may reach it.
+	if t.unknowns > maxUnknowns || !snap.trusted() {
 		return t.storeFailed(err)
 	}
 	t.r.log.Warn("outcome of an append unknown: claiming anew", "convo", t.a.convo, "error", err)

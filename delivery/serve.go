@@ -15,7 +15,9 @@ import (
 
 // Serve answers another node's question, once and at once: it serves, or says
 // who holds the conversation, or that it is moving. It asks nobody else and
-// waits for nothing but the conversation itself (rule 16).
+// waits for nothing but the conversation itself (rule 16). A node that its
+// database has lost sight of serves nothing: who asks finds in the database
+// who does.
 func (s *Service) Serve(ctx context.Context, q peer.Question) peer.Answer {
 	ctx, span := s.continued(ctx, &q)
 	a := s.serve(ctx, q)
@@ -31,6 +33,9 @@ func (s *Service) serve(ctx context.Context, q peer.Question) peer.Answer {
 	case len(q.Take) > 0:
 		s.TakeOver(ctx, q.Take)
 		return peer.Answer{Status: peer.Served}
+	}
+	if !s.cfg.Trusted() {
+		return peer.Answer{Status: peer.NotMine}
 	}
 	convo := q.Subject()
 	if !q.MustServe && !s.cfg.Actors.Has(convo) {
@@ -74,6 +79,8 @@ func (s *Service) answer(ctx context.Context, res conversation.Result, epoch int
 		}}
 	case errors.Is(err, actor.ErrMoving), errors.Is(err, actor.ErrClosed):
 		return peer.Answer{Status: peer.Moving}
+	case errors.Is(err, persistence.ErrUnavailable) && !s.cfg.Trusted():
+		return peer.Answer{Status: peer.NotMine}
 	case errors.Is(err, persistence.ErrUnavailable):
 		return refuse(conversation.Unavailable, "the database cannot be reached")
 	case errors.As(err, &refusal):

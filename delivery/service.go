@@ -40,6 +40,9 @@ type Config struct {
 	Flags  Flags
 	// Session returns the id of this node's session, "" while there is none.
 	Session func() string
+	// Trusted reports whether memory that was loaded under that session may be
+	// believed: otherwise the database has not been heard of for a while. nil: always.
+	Trusted func() bool
 	// Renewed reports whether another session was seen to renew after since;
 	// nil takes every session for a living one.
 	Renewed func(session string, since time.Time) bool
@@ -77,6 +80,9 @@ type Service struct {
 func New(cfg Config) *Service {
 	if cfg.Cluster == nil {
 		cfg.Cluster = alone{}
+	}
+	if cfg.Trusted == nil {
+		cfg.Trusted = func() bool { return true }
 	}
 	if cfg.Renewed == nil {
 		cfg.Renewed = func(string, time.Time) bool { return true }

@@ -111,6 +111,10 @@ func (w *world) node(name string, s setup) *node {
 	n.keeper = cluster.NewKeeper(cluster.KeeperConfig{Store: w.store, Node: name, Address: name, TTL: ttl, Logger: logger})
 	cfg := delivery.Config{
 		Store: w.store, Policy: conversation.DefaultPolicy(), Flags: s.flags, Logger: logger, Renewed: n.keeper.RenewedSince,
+		Trusted: func() bool {
+			s := n.keeper.Current()
+			return s != nil && s.Trusted(time.Now())
+		},
 		Session: func() string {
 			if s := n.keeper.Current(); s != nil {
 				return s.ID()

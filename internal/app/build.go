@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -48,6 +49,11 @@ func (a *App) build(ctx context.Context, log *slog.Logger) error {
 	return a.buildAPI(log)
 }
 
+// maxStoreTimeout bounds what an actor asks of the database. Where it is longer
+// than LEASE_TTL, that is the bound: who does not hear from the database for so
+// long is about to lose what he holds, and whoever waits is to ask elsewhere.
+const maxStoreTimeout = 5 * time.Second
+
 // buildOwnership makes the session's keeper, the actors, and what delivers to
 // them.
 func (a *App) buildOwnership(log *slog.Logger) error {
@@ -62,14 +68,15 @@ func (a *App) buildOwnership(log *slog.Logger) error {
 	}
 	policy := a.cfg.ConversationPolicy()
 	deliver := delivery.Config{
-		Store: a.store, Policy: policy, Session: a.sessionID, Renewed: a.keeper.RenewedSince, Logger: log, Registerer: a.registry,
+		Store: a.store, Policy: policy, Session: a.sessionID, Trusted: a.trusted, Renewed: a.keeper.RenewedSince, Logger: log, Registerer: a.registry,
 		Flags: delivery.Flags{ActorSystem: bool(a.cfg.Actors.Enable), RolloutPercent: a.cfg.Actors.RolloutPercent},
 		Trail: a.trail, TracerProvider: a.traces.Provider(),
 	}
 	act := actor.Config{
 		Store: a.store, Sessions: sessions{a.keeper}, Policy: policy,
 		MaxActors: a.cfg.Actors.Max, MailboxSize: a.cfg.Actors.MailboxSize, IdleTimeout: a.cfg.Actors.IdleTimeout,
-		Traced: a.traces.Provider() != nil, Logger: log, Registerer: a.registry,
+		StoreTimeout: min(maxStoreTimeout, a.cfg.Cluster.LeaseTTL),
+		Traced:       a.traces.Provider() != nil, Logger: log, Registerer: a.registry,
 	}
 	if a.fellows != nil {
 		deliver.Cluster, deliver.Peers, act.Lease = a.fellows, a.fellows.client, a.fellows.holdings
@@ -104,6 +111,12 @@ func (a *App) flagsChanged(f delivery.Flags) {
 	if a.fellows != nil && a.fellows.members != nil {
 		a.fellows.members.SetActors(f.ActorSystem, f.RolloutPercent)
 	}
+}
+
+// trusted reports whether this node's memory may be believed.
+func (a *App) trusted() bool {
+	s := a.keeper.Current()
+	return s != nil && s.Trusted(time.Now())
 }
 
 func (a *App) sessionID() string {
