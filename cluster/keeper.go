@@ -134,7 +134,9 @@ func (k *Keeper) SinceRenewal() time.Duration {
 }
 
 // RenewedSince reports whether another session was seen to renew after since:
-// its node lives and reaches the database.
+// its node lived then and reached the database. A renewal counts when a look that
+// was sent after since still showed the one before it: what a look shows may have
+// happened before, and its node may have died since.
 func (k *Keeper) RenewedSince(session string, since time.Time) bool {
 	k.watch.mu.Lock()
 	defer k.watch.mu.Unlock()
@@ -288,6 +290,7 @@ func (k *Keeper) wantsLoop(ctx context.Context) {
 func (k *Keeper) look(ctx context.Context) (pause time.Duration) {
 	ask, cancel := k.bounded(ctx)
 	defer cancel()
+	sent := time.Now()
 	live, err := k.cfg.Store.LiveSessions(ask)
 	if err != nil {
 		k.log.Debug("sessions not read", "error", err)
@@ -297,7 +300,7 @@ func (k *Keeper) look(ctx context.Context) (pause time.Duration) {
 	if s := k.current.Load(); s != nil {
 		own = s.id
 	}
-	stalled, suspects := k.watch.note(time.Now(), live, own)
+	stalled, suspects := k.watch.note(sent, time.Now(), live, own)
 	for _, s := range stalled {
 		ended, err := k.cfg.Store.EndStalled(ask, s.ID, s.Counter)
 		if err != nil {
@@ -333,23 +336,24 @@ type watcher struct {
 	mu   sync.Mutex
 	seen map[string]sighting
 	last time.Time // of the newest reply
+	sent time.Time // when that was asked for
 }
 
 type sighting struct {
 	counter int64
 	since   time.Time // of the reply that showed it first
-	moved   time.Time // of the reply that showed that it had changed, zero: never seen to
+	moved   time.Time // it has changed since then, zero: never seen to
 	waived  bool      // it was counted from a later reply, once
 }
 
-// note notes what a reply at now showed and returns the sessions other than own
+// note notes what a reply at now, to a look sent then, showed and returns the sessions other than own
 // whose counter has stood still for their own TTL, and whether there are others
 // that should have renewed by now.
 //
 // What kept this node from looking for long, a database that was out of reach,
 // may have kept the others from renewing: then they get their TTL once more,
 // lest an outage ends every session.
-func (w *watcher) note(now time.Time, live []persistence.Session, own string) (stalled []persistence.Session, suspects bool) {
+func (w *watcher) note(sent, now time.Time, live []persistence.Session, own string) (stalled []persistence.Session, suspects bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	seen := make(map[string]sighting, len(live))
@@ -360,7 +364,7 @@ func (w *watcher) note(now time.Time, live []persistence.Session, own string) (s
 		case !known:
 			old = sighting{counter: s.Counter, since: now}
 		case old.counter != s.Counter:
-			old = sighting{counter: s.Counter, since: now, moved: now}
+			old = sighting{counter: s.Counter, since: now, moved: w.sent}
 		case !old.waived && gap > max(s.TTL/2, 2*watchEvery):
 			old.since, old.waived = now, true
 		}
@@ -374,7 +378,7 @@ func (w *watcher) note(now time.Time, live []persistence.Session, own string) (s
 			stalled = append(stalled, s)
 		}
 	}
-	w.seen, w.last = seen, now // those that are gone are forgotten with it
+	w.seen, w.last, w.sent = seen, now, sent // those that are gone are forgotten with it
 	return stalled, suspects
 }
 

@@ -249,5 +249,13 @@ func TestRenewedSince(t *testing.T) {
 		if k.RenewedSince("other", time.Now()) {
 			t.Error("a renewal from before was taken for a new one")
 		}
+		if err := store.RenewSession(t.Context(), "other"); err != nil {
+			t.Fatal(err)
+		}
+		since := time.Now() // just after; it is seen only later
+		pass(time.Second)
+		if k.RenewedSince("other", since) {
+			t.Error("a renewal from before that was seen late was taken for a new one")
+		}
 	})
 }

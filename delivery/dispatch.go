@@ -21,6 +21,10 @@ const (
 	// unknownRetries is how often a change is asked for again after contact was
 	// lost, to find out what became of it.
 	unknownRetries = 2
+	// deafFor is for how long a holder that lives must be out of reach before it
+	// is asked in the database: one that has just come back is refused by what
+	// asks nodes for about a second, as its life before was.
+	deafFor = 1500 * time.Millisecond
 )
 
 // dispatch is one request on its way, at the first node that saw it. Only that
@@ -39,7 +43,8 @@ type dispatch struct {
 	// here says that the next attempt is to be made on this node, whatever its
 	// ring says: the one that was asked before did not hold the conversation.
 	here bool
-	// deaf is the holder that could not be reached in the last attempt.
+	// deaf is the session of the holder that could not be reached in the last
+	// attempt, since then.
 	deaf      string
 	deafSince time.Time
 	// wanted is the session that was asked in the database to let go.
@@ -249,16 +254,23 @@ func (d *dispatch) judge(ctx context.Context, err error) (again, wait bool, tell
 // follow goes to the holder next, or, where no network leads to it, asks it in
 // the database to let go (rule 18). It returns whether to wait before.
 func (d *dispatch) follow(ctx context.Context, h persistence.Holder) (wait bool) {
-	if h.Address != "" && d.s.cfg.Peers != nil && d.deaf != h.Session {
-		d.holder = &h
-		return false
+	address := h.Address != "" && d.s.cfg.Peers != nil
+	if d.deaf != h.Session {
+		if address {
+			d.holder = &h
+			return false
+		}
+		d.deaf, d.deafSince = h.Session, time.Now()
 	}
-	d.here = true
-	if d.deafSince.IsZero() {
-		d.deafSince = time.Now()
-	}
-	if d.s.cfg.Renewed(h.Session, d.deafSince) { // it lives: otherwise its session will be over soon
+	lives := d.s.cfg.Renewed(h.Session, d.deafSince) // otherwise its session will be over soon
+	switch {
+	case lives && (!address || time.Since(d.deafSince) >= deafFor):
+		d.here = true
 		d.want(ctx, h)
+	case address:
+		d.holder = &h // once more
+	default:
+		d.here = true
 	}
 	return true
 }
@@ -305,8 +317,8 @@ func (d *dispatch) denied(e *notMine) (wait bool) {
 func (d *dispatch) notReached(e *unreachable) (wait bool) {
 	d.s.hints.forget(d.r.Convo)
 	d.here = true
-	if e.named {
-		d.deaf = e.holder.Session
+	if e.named && d.deaf != e.holder.Session {
+		d.deaf, d.deafSince = e.holder.Session, time.Now()
 	}
 	return false
 }

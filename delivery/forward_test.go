@@ -265,6 +265,26 @@ func TestTryEpoch(t *testing.T) {
 	})
 }
 
+// A node that starts is asked by those who know it from its life before. It holds
+// nothing yet, and whoever asked serves.
+func TestNodeWithoutASessionFailsNoRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.node("a", setup{flags: on}), w.node("b", setup{flags: on})
+		w.setOwner(convo, "b")
+		if err := b.keeper.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		a.do(request(convo, alice, send(0)))
+		if got := w.holder(convo); got != "a" {
+			t.Errorf("held by %q, want the one that has a session", got)
+		}
+		if got := b.svc.Accepts([]string{convo}); got != nil {
+			t.Errorf("a node without a session accepts %v", got)
+		}
+	})
+}
+
 // Rule 17: conversations go only to a node whose own ring names it too; what it
 // does not accept stays and is offered again.
 func TestHandoff(t *testing.T) {
@@ -311,6 +331,7 @@ func TestHandoff(t *testing.T) {
 		if got := w.holder(convoID(1)); got != "b" {
 			t.Errorf("held by %q after the ring has changed", got)
 		}
+		pass(10 * time.Second) // nothing has moved for long
 		w.setOwner(convoID(3), "b")
 		pass(10 * time.Second)
 		if got := w.holder(convoID(3)); got != "b" {

@@ -12,8 +12,9 @@ import (
 
 const (
 	handoffChunk = 256
-	// handoffEvery is how often what could not be handed over is offered again,
-	// and offerTimeout how long the taker has to answer.
+	// handoffEvery is when what could not be handed over is offered again, and how
+	// often that is looked at until nothing is left, and offerTimeout how long the
+	// taker has to answer.
 	handoffEvery = time.Second
 	offerTimeout = 2 * time.Second
 	// handoffLook is how often all that is in memory is looked through although
@@ -37,7 +38,8 @@ func (s *Service) Handoff(ctx context.Context, changed <-chan struct{}, concurre
 		case <-t.C:
 		}
 		wait := handoffLook
-		if s.handOver(ctx, concurrency) > 0 {
+		if moved, left := s.handOver(ctx, concurrency); moved+left > 0 {
+			// A request that was on its way may have brought back what has moved.
 			wait = handoffEvery
 		}
 		t.Reset(wait)
@@ -45,8 +47,8 @@ func (s *Service) Handoff(ctx context.Context, changed <-chan struct{}, concurre
 }
 
 // handOver goes through all that is in memory once and returns how many
-// conversations that others should own stayed.
-func (s *Service) handOver(ctx context.Context, concurrency int) (left int) {
+// conversations that others should own have moved, and how many stayed.
+func (s *Service) handOver(ctx context.Context, concurrency int) (moved, left int) {
 	start := time.Now()
 	byOwner := map[string][]string{} // address → conversations
 	s.cfg.Actors.Each(func(convo string) {
@@ -55,7 +57,7 @@ func (s *Service) handOver(ctx context.Context, concurrency int) (left int) {
 		}
 	})
 	if len(byOwner) == 0 {
-		return 0
+		return 0, 0
 	}
 	ctx = context.WithoutCancel(ctx) // what was begun is finished: each step is bounded
 	s.metrics.handoffRunning.Set(1)
@@ -63,7 +65,6 @@ func (s *Service) handOver(ctx context.Context, concurrency int) (left int) {
 	places := make(chan struct{}, concurrency)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	moved := 0
 	for address, convos := range byOwner {
 		for chunk := range slices.Chunk(convos, handoffChunk) {
 			places <- struct{}{}
@@ -82,7 +83,7 @@ func (s *Service) handOver(ctx context.Context, concurrency int) (left int) {
 	if moved > 0 {
 		s.log.Info("handed conversations over", "moved", moved, "left", left, "took", time.Since(start))
 	}
-	return left
+	return moved, left
 }
 
 // handChunk hands over what the taker accepts. Letting go never waits for the
@@ -130,7 +131,7 @@ func (s *Service) offer(ctx context.Context, address string, convos []string) ([
 // Accepts returns those of convos that this node's own ring gives it and that
 // its flags serve by actors.
 func (s *Service) Accepts(convos []string) []string {
-	if s.cfg.Cluster.Leaving() {
+	if s.cfg.Cluster.Leaving() || s.cfg.Session() == "" {
 		return nil
 	}
 	return slices.DeleteFunc(slices.Clone(convos), func(convo string) bool {

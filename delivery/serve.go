@@ -37,6 +37,9 @@ func (s *Service) serve(ctx context.Context, q peer.Question) peer.Answer {
 	if !s.cfg.Trusted() {
 		return peer.Answer{Status: peer.NotMine}
 	}
+	if s.cfg.Session() == "" { // it starts, or is about to begin anew: it holds nothing
+		return peer.Answer{Status: peer.NotMine}
+	}
 	convo := q.Subject()
 	if !q.MustServe && !s.cfg.Actors.Has(convo) {
 		if _, self, ok := s.cfg.Cluster.Owner(convo); (ok && !self) || s.cfg.Cluster.Leaving() {

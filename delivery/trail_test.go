@@ -207,7 +207,7 @@ func TestFailureIsLoggedUnderTheRequestsID(t *testing.T) {
 	logs := &logBuffer{}
 	_, actors := scriptedService(errors.New("odd"))
 	s := delivery.New(delivery.Config{
-		Policy: conversation.DefaultPolicy(), Flags: on, Logger: slog.New(slog.NewTextHandler(logs, nil)), Session: func() string { return "" },
+		Policy: conversation.DefaultPolicy(), Flags: on, Logger: slog.New(slog.NewTextHandler(logs, nil)), Session: func() string { return "s" },
 	})
 	s.Use(actors)
 	a := s.Serve(t.Context(), peer.Question{Change: request(convo, alice, send(0)), MustServe: true, RequestID: "r-7"})

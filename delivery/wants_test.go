@@ -66,6 +66,27 @@ func TestHolderOutOfReachIsAskedInTheDatabase(t *testing.T) {
 	})
 }
 
+// A holder that is out of reach for a moment, as one that has just come back is
+// for those who saw it dead, is asked over the network as soon as that works, and
+// keeps the conversation.
+func TestHolderOutOfReachForAMomentKeepsTheConversation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.node("a", setup{flags: on}), w.node("b", setup{flags: on})
+		a.do(request(convo, alice, send(0)))
+		w.link("b", "a", down)
+		time.AfterFunc(time.Second, func() { w.link("b", "a", up) })
+		begin := time.Now()
+		b.do(request(convo, bob, send(0)))
+		if took := time.Since(begin); took > 1500*time.Millisecond {
+			t.Errorf("served after %v, and the network was back after a second", took)
+		}
+		if w.store.Calls(memstore.Want) != 0 || w.holder(convo) != "a" {
+			t.Errorf("wanted %d times, held by %q", w.store.Calls(memstore.Want), w.holder(convo))
+		}
+	})
+}
+
 // A holder that is dead need not be asked: its session will be over soon, and
 // then an actor takes the conversation.
 func TestDeadHolderIsNotAsked(t *testing.T) {
