@@ -93,8 +93,7 @@ func TestFlagsOfAllStopAtTheFirstFailure(t *testing.T) {
 	}
 	b, c, d := serve("b", false), serve("c", true), serve("d", false)
 	address := func(s *httptest.Server) string { return strings.TrimPrefix(s.URL, "http://") }
-	var a *httptest.Server
-	a = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	a := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/flags" {
 			set = append(set, "a")
 			_ = json.NewEncoder(w).Encode(operator.Flags{ActorSystem: true, RolloutPercent: 7})

@@ -87,14 +87,17 @@ func TestShells(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ shell, script, want string }{
-		{"bash", `source <(catbirdctl completion bash)
+		{
+			"bash", `source <(catbirdctl completion bash)
 			try() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _catbirdctl; echo "${COMPREPLY[*]}"; }
 			complete -p catbirdctl
 			try catbirdctl flags s
 			try catbirdctl flags set --actor-system = t
 			try catbirdctl completion ""`,
-			"complete -o default -F _catbirdctl catbirdctl\nset\ntrue\nbash zsh fish\n"},
-		{"zsh", `compdef() { print "compdef $*" }
+			"complete -o default -F _catbirdctl catbirdctl\nset\ntrue\nbash zsh fish\n",
+		},
+		{
+			"zsh", `compdef() { print "compdef $*" }
 			_describe() { print -l -- $found }
 			_files() { print files }
 			source <(catbirdctl completion zsh)
@@ -102,12 +105,15 @@ func TestShells(t *testing.T) {
 			words=(catbirdctl flags set --actor-system=t) CURRENT=4; _catbirdctl
 			words=(catbirdctl completion '') CURRENT=3; _catbirdctl
 			words=(catbirdctl check --database '') CURRENT=4; _catbirdctl`,
-			"compdef _catbirdctl catbirdctl\nset:Change flags\n--actor-system=true\nbash\nzsh\nfish\nfiles\n"},
-		{"fish", `catbirdctl completion fish | source
+			"compdef _catbirdctl catbirdctl\nset:Change flags\n--actor-system=true\nbash\nzsh\nfish\nfiles\n",
+		},
+		{
+			"fish", `catbirdctl completion fish | source
 			complete -C "catbirdctl flags s"
 			complete -C "catbirdctl flags set --actor-system=t"
 			complete -C "catbirdctl completion "`,
-			"set\tChange flags\n--actor-system=true\nbash\nfish\nzsh\n"},
+			"set\tChange flags\n--actor-system=true\nbash\nfish\nzsh\n",
+		},
 	} {
 		t.Run(test.shell, func(t *testing.T) {
 			shell, err := exec.LookPath(test.shell)
