@@ -11,27 +11,35 @@ import (
 	"syscall"
 	"time"
 
-	"catbird/internal/app"
 	"catbird/internal/config"
+	"catbird/internal/dev"
 )
 
 const (
-	readyWithin = 30 * time.Second
-	tokenLife   = 24 * time.Hour
-	devDrain    = 5 * time.Second
+	tokenLife = 24 * time.Hour
+	devDrain  = 5 * time.Second
+	// devDelay is for how long a node that stops is still sent requests: a bit
+	// longer than the load balancer lags.
+	devDelay = 500 * time.Millisecond
 )
 
 type devCmd struct {
-	Host  string `name:"server-host" env:"SERVER_HOST" default:"127.0.0.1" help:"Address to listen on."`
-	Port  int    `name:"server-port" env:"SERVER_PORT" default:"8080" help:"Port to listen on; where it is taken, a free one."`
-	Admin int    `name:"internal-port" env:"INTERNAL_PORT" default:"8081" help:"Port of the operator API; where it is taken, a free one."`
-	Data  string `name:"data" type:"path" help:"Folder to keep the data in; none: a temporary one that is removed at the end."`
-	Once  bool   `name:"once" help:"Exit after the summary."`
-	Level string `name:"log-level" env:"LOG_LEVEL" default:"warn" help:"trace, debug, info, warn or error; info,actor=debug sets one component's level."`
+	Nodes int           `name:"nodes" default:"3" help:"Nodes of the cluster, all in this process; 1 is a node alone."`
+	Host  string        `name:"server-host" env:"SERVER_HOST" default:"127.0.0.1" help:"Address to listen on."`
+	Port  int           `name:"server-port" env:"SERVER_PORT" default:"8080" help:"Port of the first node; the next ones get every other. One that is taken is replaced by a free one."`
+	Admin int           `name:"internal-port" env:"INTERNAL_PORT" default:"8081" help:"Port of the first node's operator API, likewise."`
+	Data  string        `name:"data" type:"path" help:"Folder to keep the data in; none: a temporary one that is removed at the end."`
+	Lease time.Duration `name:"lease-ttl" env:"LEASE_TTL" default:"1s" help:"How long a silent node keeps what it holds."`
+	Once  bool          `name:"once" help:"Exit after the summary."`
+	Level string        `name:"log-level" env:"LOG_LEVEL" default:"error" help:"trace, debug, info, warn or error; info,actor=debug sets one component's level."`
 }
 
-// Run starts a node, replays the recorded groups on it, and keeps it up.
+// Run starts a cluster, replays the recorded groups on it while nodes go and
+// come, and keeps it up.
 func (c *devCmd) Run(ctx context.Context, s streams) (err error) {
+	if c.Nodes < 1 || c.Nodes > dev.MaxNodes {
+		return &usageError{fmt.Errorf("--nodes: %d is not between 1 and %d", c.Nodes, dev.MaxNodes)}
+	}
 	dir, remove, err := c.dataDir()
 	if err != nil {
 		return err
@@ -45,30 +53,22 @@ func (c *devCmd) Run(ctx context.Context, s streams) (err error) {
 	if err = prepare(&cfg); err != nil {
 		return err
 	}
-	node, err := app.New(ctx, app.Options{Config: cfg, Logger: log, Listen: listenNear(s.out)})
+	cluster, err := dev.Start(ctx, dev.Config{Nodes: c.Nodes, Node: cfg, Logger: log, Listen: listenNear(s.out)})
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil // interrupted: that is an orderly end
+		}
 		return err
 	}
-	if err = node.Start(ctx); err != nil {
-		return err
-	}
-	show := show{out: s.out, base: "http://" + node.Addr(), admin: "http://" + node.InternalAddr(), secret: []byte(cfg.Auth.JWTSecret)}
-	err = c.show(ctx, node, &show)
-	return errors.Join(err, node.Stop(context.WithoutCancel(ctx)))
+	sh := newShow(s.out, cluster, &cfg)
+	return errors.Join(c.show(ctx, sh), cluster.Stop(context.WithoutCancel(ctx)))
 }
 
 // show replays, tells what to try, and waits for the end.
-func (c *devCmd) show(ctx context.Context, node *app.App, s *show) error {
-	select {
-	case <-node.Ready():
-	case <-time.After(readyWithin):
-		return fmt.Errorf("the node was not ready within %v", readyWithin)
-	case <-ctx.Done():
-		return nil
-	}
+func (c *devCmd) show(ctx context.Context, s *show) error {
 	err := s.replay(ctx)
 	if ctx.Err() != nil {
-		return nil // interrupted: that is an orderly end
+		return nil
 	}
 	if err != nil || c.Once {
 		return err
@@ -77,7 +77,7 @@ func (c *devCmd) show(ctx context.Context, node *app.App, s *show) error {
 		return err
 	}
 	<-ctx.Done()
-	fmt.Fprintln(s.out, "\nstopping")
+	s.say("\nstopping")
 	return nil
 }
 
@@ -99,12 +99,16 @@ func (c *devCmd) config(dir string) config.Config {
 	cfg.Server.Host, cfg.Server.Port = c.Host, c.Port
 	cfg.Server.InternalHost, cfg.Server.InternalPort = "127.0.0.1", c.Admin
 	cfg.Database.DataDir = dir
-	cfg.Cluster.NodeName = "dev"
+	cfg.Cluster.LeaseTTL = c.Lease
 	cfg.Actors.Enable = true
 	cfg.Policy.RemovePolicy = config.RemoveMember
 	cfg.Auth.JWTSecret = config.Secret(rand.Text() + rand.Text())
 	cfg.Auth.EnforceJTI = false
 	cfg.Drain.Timeout = devDrain
+	if c.Nodes > 1 {
+		cfg.Cluster.Secret = config.Secret(rand.Text())
+		cfg.Drain.Delay = devDelay
+	}
 	cfg.Log = config.Log{Level: c.Level, Format: "text"}
 	return cfg
 }

@@ -3,13 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"io"
-	"net"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -17,29 +11,6 @@ import (
 	"catbird/internal/config"
 	"catbird/internal/testenv"
 )
-
-// tee keeps what is read from r.
-type tee struct {
-	r io.Reader
-
-	mu   sync.Mutex
-	kept []byte
-}
-
-func (t *tee) Read(p []byte) (int, error) {
-	n, err := t.r.Read(p)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.kept = append(t.kept, p[:n]...)
-	return n, err
-}
-
-// String returns what was read so far.
-func (t *tee) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.kept)
-}
 
 // runServer runs the server to its end.
 func runServer(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
@@ -125,72 +96,5 @@ func TestFolderInUse(t *testing.T) {
 	code, _, stderr := runServer(t, []string{"DATA_DIR=" + dir, "SERVER_PORT=0", "INTERNAL_PORT=0"})
 	if code != exitFailure || !strings.Contains(stderr, "in use") {
 		t.Errorf("exit code %d, said %s", code, stderr)
-	}
-}
-
-func TestDevOnce(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	_, port, err := net.SplitHostPort(taken.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	code, out, stderr := runServer(t, []string{"SERVER_PORT=" + port, "INTERNAL_PORT=0", "DATABASE_URL=postgresql://is.not/used"}, "dev", "--once")
-	if code != 0 || !strings.Contains(out, "port "+port+" is taken: using ") || !strings.Contains(out, "large") || strings.Contains(out, "TOKEN=") {
-		t.Errorf("exit code %d, printed %s%s", code, out, stderr)
-	}
-}
-
-// What dev prints works when it is pasted, more than once, and an interrupt is
-// an orderly end.
-func TestDevPrintsRequestsThatWork(t *testing.T) {
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("there is no curl to paste to")
-	}
-	data := filepath.Join(t.TempDir(), "data")
-	cmd := command(t, []string{"SERVER_PORT=0", "INTERNAL_PORT=0"}, "dev", "--data", data)
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := &tee{r: stdout}
-	p := &process{cmd: cmd, read: make(chan struct{}), seen: make(chan struct{}, 1)}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer p.kill()
-	go p.follow(log)
-	p.await(t, "Ctrl-C stops it.")
-	_, hints, _ := strings.Cut(log.String(), "The node is up.")
-	script := "set -e\n"
-	continued := false
-	for line := range strings.Lines(hints) {
-		trimmed := strings.TrimSpace(line)
-		if continued || strings.HasPrefix(trimmed, "TOKEN=") || strings.HasPrefix(trimmed, "curl ") {
-			script += strings.Replace(line, "curl ", "curl -sS --fail-with-body ", 1)
-			continued = strings.HasSuffix(trimmed, `\`)
-		}
-	}
-	for range 2 {
-		out, err := exec.Command("/bin/sh", "-c", script).CombinedOutput()
-		if err != nil {
-			t.Fatalf("pasting failed: %v\n%s\n%s", err, script, out)
-		}
-		for _, want := range []string{`"conversations":[{`, `"messages":[{`, `"messageId":"`, `"status":"healthy"`, `"actors":[{`} {
-			if !strings.Contains(string(out), want) {
-				t.Errorf("pasting printed no %s:\n%s", want, out)
-			}
-		}
-	}
-	p.signal(t, syscall.SIGINT)
-	if code := p.wait(t); code != 0 {
-		t.Errorf("exit code %d after an interrupt", code)
-	}
-	code, out, stderr := runServer(t, []string{"SERVER_PORT=0", "INTERNAL_PORT=0"}, "dev", "--once", "--data", data)
-	if code != 0 || !strings.Contains(out, "already") {
-		t.Errorf("on a folder that was used: exit code %d, printed %s%s", code, out, stderr)
 	}
 }

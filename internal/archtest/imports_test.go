@@ -84,6 +84,10 @@ var bans = []ban{
 		"what it checks, it sees through the API alone",
 	},
 	{
+		"internal/dev", slices.Concat(without(parts, "operator/..."), stores, drivers, []string{"persistence"}),
+		"it puts whole nodes together, and looks at them through their ports",
+	},
+	{
 		"internal/testenv", slices.Concat(parts, stores, []string{"conversation", "persistence", "internal/app"}),
 		"it starts servers that exist without us",
 	},
@@ -104,7 +108,7 @@ var onlyBy = []struct {
 	by   []string
 	why  string
 }{
-	{"internal/app", []string{"cmd/...", "internal/app/...", "internal/bench/..."}, "it knows every part, so whoever knows it does too"},
+	{"internal/app", []string{"cmd/...", "internal/app/...", "internal/bench/...", "internal/dev"}, "it knows every part, so whoever knows it does too"},
 	{"internal/testenv", []string{"internal/tools/...", "internal/bench/...", "internal/app/apptest/..."}, "servers for tests do not belong into a program"},
 	{"github.com/jackc/pgx/...", []string{"persistence/postgres/...", "internal/testenv/...", "internal/bench/..."}, "SQL of PostgreSQL has one home"},
 	{"modernc.org/sqlite/...", []string{"persistence/sqlite/..."}, "SQL of SQLite has one home"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"time"
 
@@ -20,6 +21,11 @@ type Config struct {
 	BaseURLs []string
 	// Token gives the tokens of the recorded people. Required.
 	Token client.TokenSource
+	// HTTP makes the requests, through a load balancer for example; nil: see
+	// client.Config.
+	HTTP *http.Client
+	// Observe, if set, is told of every attempt of a request, see client.Config.
+	Observe func(client.Observation)
 	// Groups are replayed at the same time; none: those of package transcripts.
 	Groups []*transcripts.Transcript
 	// VerifyOnly writes nothing: the groups are there from an earlier replay.

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,6 +140,34 @@ func TestRemovePolicyIsNamed(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "REMOVE_POLICY=member") || !strings.Contains(err.Error(), "step 9 (leaveConvo by did:plc:carol") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// Whoever replays may bring the way to the nodes, and sees every attempt.
+func TestOwnHTTPAndObservation(t *testing.T) {
+	_, url := newFake(t)
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	var sent, seen atomic.Int64
+	s, err := Run(t.Context(), Config{
+		BaseURLs: []string{url}, Token: asDID, Groups: small(),
+		HTTP: &http.Client{Transport: counted{transport, &sent}}, Observe: func(client.Observation) { seen.Add(1) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := int64(s.Requests.Requests); n == 0 || sent.Load() != n || seen.Load() != n {
+		t.Errorf("%d requests by the summary, %d sent, %d seen", n, sent.Load(), seen.Load())
+	}
+}
+
+type counted struct {
+	http.RoundTripper
+	n *atomic.Int64
+}
+
+func (c counted) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.n.Add(1)
+	return c.RoundTripper.RoundTrip(r)
 }
 
 func TestBeforeStep(t *testing.T) {

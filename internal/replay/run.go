@@ -32,8 +32,15 @@ func Run(ctx context.Context, cfg Config) (Summary, error) {
 		return Summary{}, err
 	}
 	st := newStats()
+	observe := st.observe
+	if cfg.Observe != nil {
+		observe = func(o client.Observation) {
+			st.observe(o)
+			cfg.Observe(o)
+		}
+	}
 	c, err := client.New(client.Config{
-		BaseURLs: cfg.BaseURLs, Token: cfg.Token, Attempts: attempts, AttemptTimeout: attemptTimeout, Observe: st.observe,
+		BaseURLs: cfg.BaseURLs, Token: cfg.Token, HTTP: cfg.HTTP, Attempts: attempts, AttemptTimeout: attemptTimeout, Observe: observe,
 	})
 	if err != nil {
 		return Summary{}, fmt.Errorf("replay: %w", err)
