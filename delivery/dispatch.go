@@ -43,8 +43,8 @@ type dispatch struct {
 	// here says that the next attempt is to be made on this node, whatever its
 	// ring says: the one that was asked before did not hold the conversation.
 	here bool
-	// deaf is the session of the holder that could not be reached in the last
-	// attempt, since then.
+	// deaf is where a node could not be reached in the last attempt, its address
+	// or, without one, its session; since that attempt began.
 	deaf      string
 	deafSince time.Time
 	// wanted is the session that was asked in the database to let go.
@@ -161,7 +161,7 @@ func (*notMine) Error() string { return "the node that was asked does not hold t
 // unreachable says that a node was certainly not reached.
 type unreachable struct {
 	holder persistence.Holder
-	named  bool
+	since  time.Time // when it was asked
 	err    error
 }
 
@@ -175,6 +175,7 @@ func (e *unreachable) Unwrap() error { return e.err }
 func (d *dispatch) remote(ctx context.Context, h persistence.Holder, named bool) (conversation.Result, error) {
 	s := d.s
 	req := d.r
+	began := time.Now()
 	answer, err := s.ask(ctx, h, req.Command.Op(), peer.Question{Change: &req, MustServe: named})
 	switch {
 	case errors.Is(err, peer.ErrLost):
@@ -182,7 +183,7 @@ func (d *dispatch) remote(ctx context.Context, h persistence.Holder, named bool)
 	case errors.Is(err, peer.ErrBusy): // not out of reach: its conversations stay where they are
 		return conversation.Result{}, conversation.Refuse(conversation.Overloaded, "the node that serves this conversation has too much waiting")
 	case err != nil:
-		return conversation.Result{}, &unreachable{h, named, err}
+		return conversation.Result{}, &unreachable{h, began, err}
 	}
 	switch answer.Status {
 	case peer.Served:
@@ -255,11 +256,11 @@ func (d *dispatch) judge(ctx context.Context, err error) (again, wait bool, tell
 // the database to let go (rule 18). It returns whether to wait before.
 func (d *dispatch) follow(ctx context.Context, h persistence.Holder) (wait bool) {
 	address := h.Address != "" && d.s.cfg.Peers != nil
-	if d.deaf != h.Session {
-		if address {
-			d.holder = &h
-			return false
-		}
+	switch {
+	case address && d.deaf != h.Address:
+		d.holder = &h
+		return false
+	case !address && d.deaf != h.Session:
 		d.deaf, d.deafSince = h.Session, time.Now()
 	}
 	lives := d.s.cfg.Renewed(h.Session, d.deafSince) // otherwise its session will be over soon
@@ -317,8 +318,8 @@ func (d *dispatch) denied(e *notMine) (wait bool) {
 func (d *dispatch) notReached(e *unreachable) (wait bool) {
 	d.s.hints.forget(d.r.Convo)
 	d.here = true
-	if e.named && d.deaf != e.holder.Session {
-		d.deaf, d.deafSince = e.holder.Session, time.Now()
+	if d.deaf != e.holder.Address {
+		d.deaf, d.deafSince = e.holder.Address, e.since
 	}
 	return false
 }
