@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,18 +44,20 @@ func (k *keyed) lives(session string) bool {
 func TestLeaseLapsesWithTheDatabase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lease := &keyed{until: map[string]time.Time{}}
-		renewed := time.Now()
+		var renewed atomic.Int64 // Unix nanoseconds
+		renew := func() { renewed.Store(time.Now().UnixNano()) }
+		renew()
 		h := NewHoldings(HoldingsConfig{
 			Lease: lease, Node: "a", Address: func() string { return "a:8081" }, TTL: ttl,
 			Session: func() string { return "s" },
-			Renewed: func() time.Duration { return time.Since(renewed) },
+			Renewed: func() time.Duration { return time.Since(time.Unix(0, renewed.Load())) },
 			Held:    func(func(string)) {}, Logger: slog.New(slog.DiscardHandler),
 		})
 		pass(time.Millisecond)
 		h.Start()
 		for range 40 { // the database takes the session now and then
 			pass(ttl / 4)
-			renewed = time.Now()
+			renew()
 			if !lease.lives("s") {
 				t.Fatal("lapsed although the database takes the session")
 			}
@@ -71,7 +74,7 @@ func TestLeaseLapsesWithTheDatabase(t *testing.T) {
 		if lease.lives("s") {
 			t.Error("renewed without the database")
 		}
-		renewed = time.Now() // the outage is over
+		renew() // the outage is over
 		pass(200 * time.Millisecond)
 		if !lease.lives("s") {
 			t.Error("not renewed when the database is back")
