@@ -369,6 +369,32 @@ func TestHandoffToWhoIsOutOfReachLetsNothingGo(t *testing.T) {
 	})
 }
 
+// A leaving node does not keep what the ring gives to a node without actors.
+func TestLeavingLetsGoOfWhatNobodyTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.store.Seed(convo, alice)
+		a := w.node("a", setup{flags: on})
+		a.do(request(convo, alice, send(0)))
+		w.setOwner(convo, nobody)
+		ctx, cancel := context.WithCancel(t.Context())
+		changed := make(chan struct{})
+		w.wg.Go(func() { a.svc.Handoff(ctx, changed, 4) })
+		pass(time.Second)
+		if w.holder(convo) != "a" {
+			t.Error("let go of although the node stays")
+		}
+		a.leaving.Store(true)
+		changed <- struct{}{}
+		pass(time.Second)
+		if got := w.holder(convo); got == "a" {
+			t.Error("kept by the node that leaves")
+		}
+		cancel()
+		w.wg.Wait()
+	})
+}
+
 // Rolling restart in small: under load, one node after another leaves, hands
 // over, stops; no request fails, on the leaving one neither.
 func TestLeavingUnderLoadFailsNoRequest(t *testing.T) {

@@ -51,15 +51,25 @@ func (s *Service) Handoff(ctx context.Context, changed <-chan struct{}, concurre
 func (s *Service) handOver(ctx context.Context, concurrency int) (moved, left int) {
 	start := time.Now()
 	byOwner := map[string][]string{} // address → conversations
+	var nobodys []string
 	s.cfg.Actors.Each(func(convo string) {
-		if owner, self, ok := s.cfg.Cluster.Owner(convo); ok && !self {
+		switch owner, self, ok := s.cfg.Cluster.Owner(convo); {
+		case ok && !self:
 			byOwner[owner.Address] = append(byOwner[owner.Address], convo)
+		case !ok:
+			nobodys = append(nobodys, convo)
 		}
 	})
+	ctx = context.WithoutCancel(ctx) // what was begun is finished: each step is bounded
+	if s.cfg.Cluster.Leaving() && len(nobodys) > 0 {
+		// Whoever the ring names serves them without an actor.
+		if err := s.cfg.Actors.ReleaseSome(ctx, nobodys); err != nil {
+			s.log.Warn("conversations not released in full", "error", err)
+		}
+	}
 	if len(byOwner) == 0 {
 		return 0, 0
 	}
-	ctx = context.WithoutCancel(ctx) // what was begun is finished: each step is bounded
 	s.metrics.handoffRunning.Set(1)
 	defer s.metrics.handoffRunning.Set(0)
 	places := make(chan struct{}, concurrency)

@@ -191,11 +191,17 @@ func (n *node) Owner(convo string) (persistence.Holder, bool, bool) {
 	if !differs {
 		owner = n.w.owner[convo]
 	}
-	if owner == "" {
+	switch owner {
+	case "":
 		return persistence.Holder{}, true, true
+	case nobody:
+		return persistence.Holder{}, false, false
 	}
 	return persistence.Holder{Node: owner, Address: owner}, owner == n.name, true
 }
+
+// nobody is an owner that serves by no actor.
+const nobody = "nobody"
 
 // Leaving says whether the node leaves.
 func (n *node) Leaving() bool { return n.leaving.Load() }

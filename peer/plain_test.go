@@ -75,7 +75,7 @@ func TestPeerOfAnotherVersionIsAskedPlainly(t *testing.T) {
 
 func TestManyPlainQuestionsAtOnce(t *testing.T) {
 	n := startLaterNode(t, &fakeHandler{}, nil)
-	c := newTestClient(t, nil)
+	c := newTestClient(t, func(cfg *ClientConfig) { cfg.DialTimeout = time.Minute }) // 200 handshakes at once, on a busy machine
 	var wg sync.WaitGroup
 	for i := range 200 {
 		wg.Go(func() {
