@@ -19,7 +19,7 @@ TEST    := go test -p 2 -timeout 15m
 help: ## List what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-run: build ## Start a node with everything embedded, replay recorded groups, keep it up
+run: build ## Start a cluster in one process, replay recorded groups while nodes stop and die, keep it up
 	@exec $(BIN)/catbird-server dev
 
 build: ## Build catbird-server and catbirdctl into bin/

@@ -28,7 +28,7 @@ const (
 
 type cli struct {
 	Serve   serveCmd         `cmd:"" default:"withargs" help:"Run a node. This is what is done when no command is given."`
-	Dev     devCmd           `cmd:"" help:"Run a node with everything embedded, replay recorded groups on it, and keep it up to be tried out."`
+	Dev     devCmd           `cmd:"" help:"Run a cluster in one process, with everything embedded; replay recorded groups on it while nodes stop and die, and keep it up to be tried out."`
 	Migrate migrateCmd       `cmd:"" help:"Bring the database up to date, and exit."`
 	Print   versionCmd       `cmd:"" name:"version" help:"Print the version."`
 	Version kong.VersionFlag `name:"version" help:"Print the version."`

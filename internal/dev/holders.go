@@ -86,12 +86,13 @@ func (t *Tour) takenBy(ctx context.Context, convos []string) (map[string]int, er
 	return taken, err
 }
 
-// share returns how many of the crowd's conversations n should own, and how many
-// of those it holds.
+// share returns how many conversations n should own, and how many of those it
+// holds. Of the groups only those count that somebody holds: nobody may be asking
+// for the others.
 func (t *Tour) share(ctx context.Context, n *Node) (share, held int, err error) {
-	places, err := t.places(ctx, t.crowd.ids())
-	for _, o := range places {
-		if o.ShouldOwn != n.Name() {
+	places, err := t.places(ctx, t.all())
+	for convo, o := range places {
+		if o.ShouldOwn != n.Name() || o.Claim == nil && slices.Contains(t.cfg.Groups, convo) {
 			continue
 		}
 		share++

@@ -65,7 +65,7 @@ type Event struct {
 	To   map[string]int
 	Took time.Duration
 	// Back is how long it took to start again and to hold what it should: Regained
-	// of Share of the made-up people's conversations.
+	// of Share conversations.
 	Back            time.Duration
 	Regained, Share int
 	// Requests are the attempts that all clients made from the beginning to the
