@@ -67,6 +67,12 @@ func start(t *testing.T, where apptest.Change, env ...string) *process {
 // launch starts a server and waits until it listens.
 func launch(t *testing.T, where apptest.Change, env ...string) *process {
 	t.Helper()
+	return launchBy(t, (*exec.Cmd).Start, where, env...)
+}
+
+// launchBy is launch where by is what starts the process.
+func launchBy(t *testing.T, by func(*exec.Cmd) error, where apptest.Change, env ...string) *process {
+	t.Helper()
 	var c config.Config
 	where(&c)
 	env = append([]string{
@@ -78,7 +84,7 @@ func launch(t *testing.T, where apptest.Change, env ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.cmd.Start(); err != nil {
+	if err := by(p.cmd); err != nil {
 		t.Fatalf("starting the server: %v", err)
 	}
 	go p.follow(stderr)
