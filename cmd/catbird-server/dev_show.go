@@ -187,18 +187,18 @@ func (s *show) hints() error {
 	fmt.Fprintf(s.out, `
 %s As a member of one of the groups, in another terminal:
 
-  TOKEN=%s
-  curl -H "Authorization: Bearer $TOKEN" '%sgetConvos'
-  curl -H "Authorization: Bearer $TOKEN" '%sgetMessages?convoId=%s&limit=2'
-  curl -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \
-    -d '{"convoId":"%s","epoch":%d,"ciphertext":{"$bytes":"%s"}}' '%ssendMessage'
+  curl -H 'Authorization: Bearer %s' '%sgetConvos'
+
+  curl -H 'Authorization: Bearer %s' '%sgetMessages?convoId=%s&limit=2'
+
+  curl -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{"convoId":"%s","epoch":%d,"ciphertext":{"$bytes":"%s"}}' '%ssendMessage'
 
 As its operator:
 
   curl %s/health
 %s
 Ctrl-C stops it.
-`, up, token, api(0), api(1), group.GroupID, group.GroupID, epoch, text, api(2), url(0), s.operator(group.GroupID))
+`, up, token, api(0), token, api(1), group.GroupID, token, group.GroupID, epoch, text, api(2), url(0), s.operator(group.GroupID))
 	return nil
 }
 

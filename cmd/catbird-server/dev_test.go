@@ -54,7 +54,7 @@ func TestDevOnce(t *testing.T) {
 	}
 	env := append([]string{"DATABASE_URL=postgresql://is.not/used", "REDIS_URL=redis://is.not/used"}, onFreePorts...)
 	code, out, stderr := runServer(t, append(env, "SERVER_PORT="+port), "dev", "--once")
-	if code != 0 || strings.Contains(out, "TOKEN=") {
+	if code != 0 || strings.Contains(out, "Bearer ") {
 		t.Fatalf("exit code %d, printed %s%s", code, out, stderr)
 	}
 	for _, want := range []string{"port " + port + " is taken: using ", "large", "stored, each once", "every epoch has one commit"} {
@@ -118,7 +118,7 @@ func pasted(hints string) string {
 	continued := false
 	for line := range strings.Lines(hints) {
 		trimmed := strings.TrimSpace(line)
-		if continued || strings.HasPrefix(trimmed, "TOKEN=") || strings.HasPrefix(trimmed, "curl ") {
+		if continued || strings.HasPrefix(trimmed, "curl ") {
 			script += strings.Replace(line, "curl ", "curl -sS --fail-with-body ", 1)
 			continued = strings.HasSuffix(trimmed, `\`)
 		}
