@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,9 +27,10 @@ const wanted = 1500*time.Millisecond + 2500*time.Millisecond + leaseTTL/3 + time
 type trouble struct {
 	name       string
 	begin, end func() error
-	// blind are the nodes that do not reach PostgreSQL meanwhile: nobody must get
-	// an answer there. All others serve everything, but for the takeover.
+	// blind are the nodes that do not reach PostgreSQL meanwhile: they say so. All
+	// others serve everything, but for the takeover.
 	blind []*site
+	mute  bool // the blind say nothing at all
 	// within is how long those who ask the others may go without an answer.
 	within time.Duration
 }
@@ -64,6 +66,18 @@ func TestNodeCutOff(t *testing.T) {
 		}
 		w.run(t, f, c.nodes)
 	}
+}
+
+// A node is frozen for longer than the lease, with everything in its memory, and
+// then goes on as if nothing had happened.
+func TestNodeFrozen(t *testing.T) {
+	f := startParted(t)
+	s := f.sites[1]
+	trouble{
+		name: "frozen", within: leaseTTL + time.Second, blind: []*site{s}, mute: true,
+		begin: func() error { return s.node.cmd.Process.Signal(syscall.SIGSTOP) },
+		end:   func() error { return s.node.cmd.Process.Signal(syscall.SIGCONT) },
+	}.run(t, f, false)
 }
 
 // Redis is out of reach for all, or forgets everything: it only helps to find
@@ -133,6 +147,9 @@ func (w trouble) watched(f *parted, all *watch) {
 	f.checkMemory(seeing...)
 	w.checkServed(t, f, served, began)
 	for _, s := range w.blind {
+		if w.mute {
+			continue
+		}
 		checkRefusals(t, f, s, all.of(func(l *line) bool { return l.site == s }), began.Add(leaseTTL))
 	}
 
