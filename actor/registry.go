@@ -172,6 +172,27 @@ func (r *Registry) Has(convo string) bool { return r.find(convo) != nil }
 // the registry.
 func (r *Registry) Each(f func(convo string)) { r.each(func(a *actor) { f(a.convo) }) }
 
+// EachClaim yields every claim in memory, in no order, until yield returns false.
+// yield must not call the registry.
+func (r *Registry) EachClaim(yield func(convo, session string, fence int64) bool) {
+	for i := range r.shards {
+		if !r.shards[i].eachClaim(yield) {
+			return
+		}
+	}
+}
+
+func (s *shard) eachClaim(yield func(convo, session string, fence int64) bool) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, a := range s.actors {
+		if snap := a.snap.Load(); snap != nil && !yield(a.convo, snap.session.ID(), snap.fence) {
+			return false
+		}
+	}
+	return true
+}
+
 // Active returns how many actors there are.
 func (r *Registry) Active() int { return int(r.count.Load()) }
 

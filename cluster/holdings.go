@@ -28,8 +28,8 @@ type HoldingsConfig struct {
 	// are told to ask this node for no longer than TTL after it: what the database
 	// has lost sight of cannot serve.
 	Renewed func() time.Duration
-	// Held calls its argument with every conversation in memory.
-	Held   func(func(convo string))
+	// Held yields every claim in memory, in no order, until yield returns false.
+	Held   func(yield func(convo, session string, fence int64) bool)
 	Logger *slog.Logger
 	// Registerer takes the metrics; nil keeps them private.
 	Registerer prometheus.Registerer
@@ -45,6 +45,7 @@ type Holdings struct {
 	cfg    HoldingsConfig
 	log    *slog.Logger
 	queue  chan holdingNote
+	behind []holdingNote // taken from the queue, and to be written next
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
 
@@ -106,12 +107,14 @@ func (h *Holdings) Stop(ctx context.Context) error {
 	}
 	h.cancel(errors.New("holdings stopped"))
 	h.wg.Wait()
-	for len(h.queue) > 0 && ctx.Err() == nil && h.cfg.Lease.Up() {
-		h.write(ctx, <-h.queue)
+	for (len(h.behind) > 0 || len(h.queue) > 0) && ctx.Err() == nil && h.cfg.Lease.Up() {
+		if n, ok := h.next(ctx); ok {
+			h.write(ctx, n)
+		}
 	}
 	if session := h.cfg.Session(); session != "" {
-		if err := h.cfg.Lease.EndSession(ctx, session); err != nil {
-			return fmt.Errorf("ending the lease's session: %w", err)
+		if err := h.cfg.Lease.EndSession(ctx, session); err != nil { // it lapses by itself
+			h.log.Warn("the lease was not told that this session ends", "session", session, "error", err)
 		}
 	}
 	return nil
@@ -179,21 +182,35 @@ func (h *Holdings) note(n holdingNote) {
 
 func (h *Holdings) writeLoop(ctx context.Context) {
 	for {
-		select {
-		case <-ctx.Done():
+		n, ok := h.next(ctx)
+		if !ok {
 			return
-		case n := <-h.queue:
-			h.write(ctx, h.gather(n))
 		}
+		h.write(ctx, h.gather(n))
 	}
 }
 
-// gather adds what waits behind n and goes with it.
+// next returns the next note; ok is false when ctx ends first.
+func (h *Holdings) next(ctx context.Context) (n holdingNote, ok bool) {
+	if len(h.behind) > 0 {
+		n, h.behind = h.behind[0], h.behind[1:]
+		return n, true
+	}
+	select {
+	case n := <-h.queue:
+		return n, true
+	case <-ctx.Done():
+		return holdingNote{}, false
+	}
+}
+
+// gather adds what waits behind n and goes with it, in order: a claim must not
+// overtake the release before it.
 func (h *Holdings) gather(n holdingNote) holdingNote {
-	for len(n.claims) > 0 && len(n.claims) < holdingBatch && len(h.queue) > 0 {
+	for len(n.claims) > 0 && len(n.claims) < holdingBatch && len(h.behind) == 0 && len(h.queue) > 0 {
 		next := <-h.queue
 		if next.session != n.session || len(next.claims) == 0 {
-			h.note(next)
+			h.behind = append(h.behind, next)
 			return n
 		}
 		n.claims = append(n.claims, next.claims...)
@@ -222,13 +239,16 @@ func (h *Holdings) write(ctx context.Context, n holdingNote) {
 }
 
 func (h *Holdings) renewLoop(ctx context.Context) {
+	lost := false // Redis was out of reach at the last renewal
 	for {
 		wait := h.cfg.TTL / 3
 		left := min(h.cfg.TTL-h.cfg.Renewed(), h.cfg.TTL) // clocks are set back, too
 		if session := h.cfg.Session(); session == "" || left < time.Millisecond {
 			wait = min(wait, 100*time.Millisecond)
 		} else if err := h.cfg.Lease.RenewSession(ctx, session, h.cfg.Node, h.cfg.Address(), left); err != nil {
-			wait = min(wait, time.Second)
+			wait, lost = min(wait, time.Second), true
+		} else if lost || h.forgotten(ctx) {
+			lost = !h.restore(ctx)
 		}
 		if !sleep(ctx, wait) {
 			return
@@ -236,12 +256,56 @@ func (h *Holdings) renewLoop(ctx context.Context) {
 	}
 }
 
+// forgotten reports whether Redis has lost the lease of a conversation in
+// memory, any of them: it was flushed, replaced, or failed over with its last
+// writes lost.
+func (h *Holdings) forgotten(ctx context.Context) bool {
+	var held string
+	h.cfg.Held(func(convo, _ string, _ int64) bool {
+		held = convo
+		return false
+	})
+	if held == "" {
+		return false
+	}
+	entry, _, err := h.cfg.Lease.Find(ctx, held)
+	return err == nil && entry == (Entry{})
+}
+
+// restore writes the leases of all that is in memory anew and reports whether
+// that went through. Only a higher fence overwrites an entry, so what others
+// have written meanwhile stands.
+func (h *Holdings) restore(ctx context.Context) bool {
+	bySession := map[string][]Fenced{}
+	h.cfg.Held(func(convo, session string, fence int64) bool {
+		bySession[session] = append(bySession[session], Fenced{Convo: convo, Fence: fence})
+		return true
+	})
+	n := 0
+	for session, claims := range bySession {
+		for chunk := range slices.Chunk(claims, holdingBatch) {
+			if err := h.cfg.Lease.SetFences(ctx, h.entry(session), chunk); err != nil {
+				h.log.Debug("leases not restored", "error", err)
+				return false
+			}
+			n += len(chunk)
+		}
+	}
+	if n > 0 {
+		h.log.Info("leases written anew", "conversations", n)
+	}
+	return true
+}
+
 // touchLoop keeps the entries of what is in memory from expiring: all of them
 // once in a quarter of LeaseEntryTTL, spread over that time.
 func (h *Holdings) touchLoop(ctx context.Context) {
 	for sleep(ctx, LeaseEntryTTL/8) {
 		var convos []string
-		h.cfg.Held(func(convo string) { convos = append(convos, convo) })
+		h.cfg.Held(func(convo, _ string, _ int64) bool {
+			convos = append(convos, convo)
+			return true
+		})
 		chunks := (len(convos) + touchChunk - 1) / touchChunk
 		for chunk := range slices.Chunk(convos, touchChunk) {
 			if err := h.cfg.Lease.Touch(ctx, h.cfg.Session(), chunk); err != nil {

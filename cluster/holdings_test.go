@@ -51,7 +51,7 @@ func TestLeaseLapsesWithTheDatabase(t *testing.T) {
 			Lease: lease, Node: "a", Address: func() string { return "a:8081" }, TTL: ttl,
 			Session: func() string { return "s" },
 			Renewed: func() time.Duration { return time.Since(time.Unix(0, renewed.Load())) },
-			Held:    func(func(string)) {}, Logger: slog.New(slog.DiscardHandler),
+			Held:    func(func(string, string, int64) bool) {}, Logger: slog.New(slog.DiscardHandler),
 		})
 		pass(time.Millisecond)
 		h.Start()

@@ -158,6 +158,10 @@ func (k *Keeper) Stop(ctx context.Context) error {
 	}
 	s.end()
 	if err := k.cfg.Store.EndSession(ctx, s.id); err != nil {
+		if errors.Is(err, persistence.ErrUnavailable) { // others end it when it stands still
+			k.log.Warn("session not ended: the database cannot be reached", "session", s.id, "error", err)
+			return nil
+		}
 		return fmt.Errorf("ending session: %w", err)
 	}
 	k.log.Info("session ended", "session", s.id)

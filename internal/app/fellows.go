@@ -54,7 +54,7 @@ func newFellows(a *App, log *slog.Logger) (*fellows, error) {
 	f.lease = cluster.NewRedisLease(cluster.RedisLeaseConfig{Redis: f.redis, Label: c.Label, Registerer: a.registry})
 	f.holdings = cluster.NewHoldings(cluster.HoldingsConfig{
 		Lease: f.lease, Node: c.NodeName, Address: func() string { return f.address }, TTL: c.LeaseTTL,
-		Session: a.sessionID, Renewed: a.keeper.SinceRenewal, Held: func(each func(string)) { a.actors.Each(each) }, Logger: log, Registerer: a.registry,
+		Session: a.sessionID, Renewed: a.keeper.SinceRenewal, Held: func(yield func(string, string, int64) bool) { a.actors.EachClaim(yield) }, Logger: log, Registerer: a.registry,
 	})
 	f.client, err = peer.NewClient(peer.ClientConfig{
 		Secret: []byte(c.Secret.Reveal()), Self: c.NodeName, Version: a.version, Logger: log, Registerer: a.registry,
