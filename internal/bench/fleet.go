@@ -34,6 +34,7 @@ type fleet struct {
 	nodes map[string]*serverProcess
 	ready atomic.Pointer[[]string]
 	next  atomic.Uint64
+	still atomic.Bool // nobody is looked at
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
 }
@@ -56,7 +57,7 @@ type handover struct {
 const balancerLag = 100 * time.Millisecond
 
 // startFleet builds the server and starts names one after another.
-func startFleet(ctx context.Context, databaseURL, redisURL string, lease time.Duration, names ...string) (*fleet, error) {
+func startFleet(ctx context.Context, databaseURL, redisURL string, lease time.Duration, logLevel string, names ...string) (*fleet, error) {
 	dir, err := os.MkdirTemp("", "catbird-bench-")
 	if err != nil {
 		return nil, err
@@ -70,7 +71,7 @@ func startFleet(ctx context.Context, databaseURL, redisURL string, lease time.Du
 	f.env = append(os.Environ(), "DATABASE_URL="+databaseURL, "REDIS_URL="+redisURL, "CLUSTER_SECRET="+secret,
 		"JWT_SECRET="+secret, "ENFORCE_JTI=false", "ENABLE_ACTOR_SYSTEM=true", "SERVER_HOST=127.0.0.1", "SERVER_PORT=0",
 		"INTERNAL_PORT=0", "GOSSIP_HOST=127.0.0.1", "GOSSIP_PORT=0", "LEASE_TTL="+lease.String(), "DRAIN_DELAY=500ms",
-		"LOG_LEVEL=warn,app=info,delivery=info", "ACTOR_MAX=200000")
+		"LOG_LEVEL="+logLevel, "ACTOR_MAX=200000")
 	watch, cancel := context.WithCancel(ctx)
 	f.stop = cancel
 	f.ready.Store(&[]string{})
@@ -216,6 +217,9 @@ func (f *fleet) balance(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(balancerLag):
+		}
+		if f.still.Load() {
+			continue
 		}
 		f.mu.Lock()
 		var addrs []string
