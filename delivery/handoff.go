@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"catbird/peer"
-	"catbird/persistence"
 )
 
 const (
@@ -163,9 +162,4 @@ func (s *Service) TakeOver(ctx context.Context, convos []string) {
 		})
 	}
 	wg.Wait()
-}
-
-// HolderOf is for the operator: who the ring names for a conversation.
-func (s *Service) HolderOf(convo string) (owner persistence.Holder, self, ok bool) {
-	return s.cfg.Cluster.Owner(convo)
 }
