@@ -11,9 +11,13 @@ import (
 
 const (
 	handoffChunk = 256
-	// handoffEvery is when what could not be handed over is offered again, and how
-	// often that is looked at until nothing is left, and offerTimeout how long the
-	// taker has to answer.
+	// After a change, all that is in memory is looked through again after
+	// handoffSoon, then after twice as long each time, up to handoffEvery: the taker
+	// may hear of the change a moment later than this node and not accept yet, and a
+	// request that was on its way may bring back what has moved. What is still left
+	// then is offered every handoffEvery. offerTimeout is how long the taker has to
+	// answer.
+	handoffSoon  = 50 * time.Millisecond
 	handoffEvery = time.Second
 	offerTimeout = 2 * time.Second
 	// handoffLook is how often all that is in memory is looked through although
@@ -29,18 +33,24 @@ const (
 func (s *Service) Handoff(ctx context.Context, changed <-chan struct{}, concurrency int) {
 	t := time.NewTimer(0)
 	defer t.Stop()
+	soon := handoffSoon
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
+			soon = handoffSoon
 		case <-t.C:
 		}
-		wait := handoffLook
-		if moved, left := s.handOver(ctx, concurrency); moved+left > 0 {
-			// A request that was on its way may have brought back what has moved.
-			wait = handoffEvery
+		moved, left := s.handOver(ctx, concurrency)
+		if moved > 0 {
+			soon = handoffSoon
 		}
+		wait := soon
+		if soon >= handoffEvery && left == 0 {
+			wait = handoffLook
+		}
+		soon = min(2*soon, handoffEvery)
 		t.Reset(wait)
 	}
 }

@@ -279,11 +279,7 @@ func rollingRestart(ctx context.Context, f *fleet, active int) (Row, error) {
 		if err != nil {
 			return Row{}, errors.Join(err, fmt.Errorf("after %d requests", len(stop())))
 		}
-		total, n := time.Duration(0), 0
-		for _, h := range p.handed {
-			total, n = total+h.Took, n+h.Moved
-		}
-		slowest, moved = max(slowest, total), max(moved, n)
+		slowest, moved = max(slowest, p.handed.took()), max(moved, p.handed.moved)
 		if err := f.start(ctx, name); err != nil {
 			return Row{}, err
 		}
@@ -314,7 +310,7 @@ func rollingRestart(ctx context.Context, f *fleet, active int) (Row, error) {
 		Name: "P9 rolling restart of 3 nodes, p99 during / calm", Ratio: ratio, Bar: "no failed request, < 5, hand-off < 1 s",
 		Ours: fmt.Sprintf("p99 %.1f ms", during.Seconds()*1e3), Other: fmt.Sprintf("p99 %.1f ms", before.Seconds()*1e3),
 		Reached: failed == 0 && ratio < 5 && slowest < time.Second,
-		Comments: fmt.Sprintf("%d active, %d requests, %d failed %s; slowest hand-off of one node %v (%d moved)",
+		Comments: fmt.Sprintf("%d active, %d requests, %d failed %s; slowest hand-off of one node %v (at most %d moved)",
 			active, len(events), failed, first, slowest.Round(time.Millisecond), moved),
 	}, nil
 }

@@ -45,14 +45,17 @@ type serverProcess struct {
 	done                      chan struct{}
 
 	mu     sync.Mutex
-	handed []handover
+	handed handover
 }
 
-// handover is what a node says of one pass over what others should own.
+// handover is what a node handed over once it was told to leave, by its own
+// word: how many conversations, and when it began and had moved the last.
 type handover struct {
-	Moved int           `json:"moved"`
-	Took  time.Duration `json:"took"`
+	moved       int
+	began, last time.Time
 }
+
+func (h handover) took() time.Duration { return h.last.Sub(h.began) }
 
 const balancerLag = 100 * time.Millisecond
 
@@ -144,11 +147,12 @@ func (p *serverProcess) follow(r io.Reader, ready chan<- struct{}) {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var l struct {
-			Message  string `json:"msg"`
-			Clients  string `json:"clients"`
-			Internal string `json:"internal"`
-			Address  string `json:"address"`
-			handover
+			Message  string    `json:"msg"`
+			Clients  string    `json:"clients"`
+			Internal string    `json:"internal"`
+			Address  string    `json:"address"`
+			Time     time.Time `json:"time"`
+			Moved    int       `json:"moved"`
 		}
 		if json.Unmarshal(lines.Bytes(), &l) != nil {
 			continue
@@ -160,7 +164,12 @@ func (p *serverProcess) follow(r io.Reader, ready chan<- struct{}) {
 			p.gossip = l.Address
 		case "handed conversations over":
 			p.mu.Lock()
-			p.handed = append(p.handed, l.handover)
+			p.handed.moved += l.Moved
+			p.handed.last = l.Time
+			p.mu.Unlock()
+		case "leaving":
+			p.mu.Lock()
+			p.handed = handover{began: l.Time, last: l.Time}
 			p.mu.Unlock()
 		case "node ready":
 			close(ready)
