@@ -20,8 +20,10 @@ const (
 	// paceWithin for a step of theirs: then something is wrong with it.
 	stepPause  = 30 * time.Millisecond
 	paceWithin = 5 * time.Second
-	// regainWithin bounds the wait for a node that is back to hold its share.
-	regainWithin = 5 * time.Second
+	// regainWithin bounds the wait for a node that is back to hold its share, and
+	// settleWithin that for all conversations of the crowd to be held.
+	regainWithin = 15 * time.Second
+	settleWithin = 15 * time.Second
 )
 
 // TourConfig is what a Tour needs. All of it is required.
@@ -183,6 +185,9 @@ func (t *Tour) events(ctx context.Context) (events []Event, err error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	if err := t.settle(ctx); err != nil {
+		return nil, err
+	}
 	stopped, err := t.choose(ctx, t.cfg.Groups[0], nil)
 	if err != nil {
 		return nil, err
@@ -201,6 +206,18 @@ func (t *Tour) events(ctx context.Context) (events []Event, err error) {
 		return events, err
 	}
 	return append(events, e), nil
+}
+
+// settle waits until the nodes hold what the crowd talks in, so that there is
+// something to move.
+func (t *Tour) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, settleWithin, errors.New("the conversations are not held by any node yet"))
+	defer cancel()
+	ids := t.crowd.ids()
+	return await(ctx, "all conversations to be held", func() (bool, error) {
+		holders, err := t.holders(ctx, ids)
+		return err == nil && len(holders) == len(ids), err
+	})
 }
 
 // choose returns the node that holds convo, or, where nobody or not does, the
