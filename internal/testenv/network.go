@@ -40,6 +40,16 @@ const maxHosts = 254
 // test's cleanup. The error says why this machine has none to offer.
 func NewNetwork(t testing.TB, n int) (*Network, error) {
 	t.Helper()
+	network, err := OpenNetwork(n)
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(network.Close)
+	return network, nil
+}
+
+// OpenNetwork is NewNetwork for programs: the caller closes it.
+func OpenNetwork(n int) (*Network, error) {
 	if n > maxHosts {
 		return nil, fmt.Errorf("a network of %d hosts: there is room for %d", n, maxHosts)
 	}
@@ -48,16 +58,23 @@ func NewNetwork(t testing.TB, n int) (*Network, error) {
 		return nil, err
 	}
 	network := &Network{hub: hub}
-	t.Cleanup(network.close)
-	if err := hub.ip("link add switch type bridge", "link set switch up"); err != nil {
+	if err := network.build(n); err != nil {
+		network.Close()
 		return nil, err
 	}
-	for i := range n {
-		if err := network.add(i + 1); err != nil {
-			return nil, err
+	return network, nil
+}
+
+func (n *Network) build(hosts int) error {
+	if err := n.hub.ip("link add switch type bridge", "link set switch up"); err != nil {
+		return err
+	}
+	for i := range hosts {
+		if err := n.add(i + 1); err != nil {
+			return err
 		}
 	}
-	return network, nil
+	return nil
 }
 
 // Hosts returns the hosts.
@@ -80,7 +97,8 @@ func (n *Network) add(i int) error {
 	return own.ip("link set lo up", "address add "+h.Addr+"/24 dev eth0", "link set eth0 up")
 }
 
-func (n *Network) close() {
+// Close takes the network down. What still runs on its hosts is cut off.
+func (n *Network) Close() {
 	for _, h := range n.hosts {
 		h.own.close()
 	}
@@ -133,13 +151,16 @@ func (n *Network) DialContext(ctx context.Context, network, address string) (net
 }
 
 // ip runs commands of the program of that name in the namespace.
-func (ns *namespace) ip(commands ...string) error {
-	cmd := exec.Command("ip", "-batch", "-")
+func (ns *namespace) ip(commands ...string) error { return ns.batch("ip", commands...) }
+
+// batch runs commands of a program that reads them from its input.
+func (ns *namespace) batch(program string, commands ...string) error {
+	cmd := exec.Command(program, "-batch", "-")
 	var out bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(strings.Join(commands, "\n")+"\n"), &out, &out
 	err := ns.do(cmd.Run)
 	if err != nil {
-		return fmt.Errorf("ip %s: %w: %s", strings.Join(commands, "; "), err, strings.TrimSpace(out.String()))
+		return fmt.Errorf("%s %s: %w: %s", program, strings.Join(commands, "; "), err, strings.TrimSpace(out.String()))
 	}
 	return nil
 }

@@ -18,13 +18,43 @@ type Proxy struct {
 	l      net.Listener
 	wg     sync.WaitGroup
 
-	mu     sync.Mutex
-	links  map[*link]bool
-	cut    bool
-	delay  time.Duration
-	gate   chan struct{} // closed: open; else whoever has bytes waits
-	needle []byte
-	closed chan struct{}
+	mu      sync.Mutex
+	links   map[*link]bool
+	cut     bool
+	delay   time.Duration
+	there   gate // on the way to the server
+	back    gate // and from it
+	needle  []byte
+	closed  chan struct{}
+	closing sync.Once
+}
+
+// gate is closed while nothing holds bytes up; else whoever has some waits.
+type gate chan struct{}
+
+func openGate() gate {
+	g := make(gate)
+	close(g)
+	return g
+}
+
+// shut returns a gate that holds bytes up: g, if it does already.
+func (g gate) shut() gate {
+	select {
+	case <-g:
+		return make(gate)
+	default:
+		return g
+	}
+}
+
+// open lets through what waits.
+func (g gate) open() {
+	select {
+	case <-g:
+	default:
+		close(g)
+	}
 }
 
 type link struct {
@@ -52,9 +82,16 @@ func NewProxy(t testing.TB, target string) *Proxy {
 // a [Host].
 func NewProxyOn(t testing.TB, l net.Listener, target string) *Proxy {
 	t.Helper()
-	p := &Proxy{target: target, l: l, links: map[*link]bool{}, gate: open(), closed: make(chan struct{})}
+	p := OpenProxy(l, target)
+	t.Cleanup(p.Close)
+	return p
+}
+
+// OpenProxy is NewProxyOn for programs: the caller closes the proxy, and the
+// listener with it.
+func OpenProxy(l net.Listener, target string) *Proxy {
+	p := &Proxy{target: target, l: l, links: map[*link]bool{}, there: openGate(), back: openGate(), closed: make(chan struct{})}
 	p.wg.Go(p.accept)
-	t.Cleanup(p.close)
 	return p
 }
 
@@ -83,12 +120,6 @@ func ProxyURLOn(t testing.TB, l net.Listener, rawURL string) (*Proxy, string) {
 	return p, u.String()
 }
 
-func open() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}
-
 // Addr returns the proxy's own address.
 func (p *Proxy) Addr() string { return p.l.Addr().String() }
 
@@ -113,13 +144,23 @@ func (p *Proxy) Break() {
 
 // Stall holds back whatever is sent, in both directions, until Restore.
 func (p *Proxy) Stall() {
+	p.StallRequests()
+	p.StallReplies()
+}
+
+// StallRequests holds back what clients send, until Restore.
+func (p *Proxy) StallRequests() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	select {
-	case <-p.gate:
-		p.gate = make(chan struct{})
-	default: // stalled already
-	}
+	p.there = p.there.shut()
+}
+
+// StallReplies holds back what the server sends, until Restore: what clients ask
+// for happens, and they do not hear of it.
+func (p *Proxy) StallReplies() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.back = p.back.shut()
 }
 
 // Delay makes every chunk of bytes take d longer, in both directions.
@@ -142,15 +183,14 @@ func (p *Proxy) Restore() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut, p.delay, p.needle = false, 0, nil
-	select {
-	case <-p.gate:
-	default:
-		close(p.gate)
-	}
+	p.there.open()
+	p.back.open()
 }
 
-func (p *Proxy) close() {
-	close(p.closed)
+// Close breaks all connections, ends the proxy and waits for its end. It may be
+// called again.
+func (p *Proxy) Close() {
+	p.closing.Do(func() { close(p.closed) })
 	p.l.Close()
 	p.Cut()
 	p.wg.Wait()
@@ -212,7 +252,10 @@ func (p *Proxy) pass(l *link, b []byte, request bool) bool {
 	if request && len(p.needle) > 0 && bytes.Contains(b, p.needle) {
 		l.lost, p.needle = true, nil
 	}
-	lost, gate, delay := l.lost, p.gate, p.delay
+	lost, gate, delay := l.lost, p.back, p.delay
+	if request {
+		gate = p.there
+	}
 	p.mu.Unlock()
 	if lost && !request {
 		l.close()
