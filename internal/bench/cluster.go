@@ -10,14 +10,12 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/redis/go-redis/v9"
 
 	"catbird/internal/testenv"
 )
@@ -35,7 +33,7 @@ func Cluster(ctx context.Context, o Options) (rows []Row, err error) {
 	if !slices.ContainsFunc([]string{"P6", "P8", "P9", "P10"}, o.wants) {
 		return rows, nil
 	}
-	pg, err := testenv.StartPostgres()
+	pg, err := testenv.StartPostgresWith(statementCounter)
 	if err != nil {
 		return nil, fmt.Errorf("starting PostgreSQL: %w", err)
 	}
@@ -395,74 +393,4 @@ func (f *fleet) databaseURL() string {
 		}
 	}
 	return ""
-}
-
-// idleNode is P8: what a node with active actors asks of Redis and of the
-// database while nothing happens. The other two nodes are stopped first.
-func idleNode(ctx context.Context, f *fleet, databaseURL, redisURL string, active int) (Row, error) {
-	for _, name := range []string{"b", "c"} {
-		if _, err := f.end(name, syscall.SIGTERM); err != nil {
-			return Row{}, err
-		}
-	}
-	all, err := bareGroups(ctx, f, "p8", active)
-	if err != nil {
-		return Row{}, err
-	}
-	if err := touch(ctx, f, all.ids, all.token); err != nil {
-		return Row{}, fmt.Errorf("loading: %w", err)
-	}
-	held, err := metric(f.nodes["a"].clients, "actor_registry_active_actors")
-	if err != nil {
-		return Row{}, err
-	}
-	opt, err := redis.ParseURL(redisURL)
-	if err != nil {
-		return Row{}, err
-	}
-	r := redis.NewClient(opt)
-	defer r.Close()
-	conn, err := pgx.Connect(ctx, databaseURL)
-	if err != nil {
-		return Row{}, err
-	}
-	defer conn.Close(ctx)
-	look := func() (commands, transactions float64, err error) {
-		info, err := r.Info(ctx, "stats").Result()
-		if err != nil {
-			return 0, 0, err
-		}
-		for line := range strings.SplitSeq(info, "\r\n") {
-			if v, ok := strings.CutPrefix(line, "total_commands_processed:"); ok {
-				commands, _ = strconv.ParseFloat(v, 64)
-			}
-		}
-		err = conn.QueryRow(ctx, `SELECT (xact_commit + xact_rollback)::float8 FROM pg_stat_database WHERE datname = current_database()`).Scan(&transactions)
-		return commands, transactions, err
-	}
-	f.still.Store(true) // who asks whether a node is ready makes it ask the database
-	defer f.still.Store(false)
-	pause(ctx, 5*time.Second) // the last folds and notes
-	c0, t0, err := look()
-	if err != nil {
-		return Row{}, err
-	}
-	const span = 15 * time.Second
-	pause(ctx, span)
-	c1, t1, err := look()
-	if err != nil {
-		return Row{}, err
-	}
-	commands, transactions := (c1-c0-1)/span.Seconds(), (t1-t0-1)/span.Seconds()
-	f.still.Store(false)
-	for _, name := range []string{"b", "c"} {
-		if err := f.start(ctx, name); err != nil {
-			return Row{}, err
-		}
-	}
-	return Row{
-		Name: "P8 idle node: Redis commands and database transactions", Bar: "< 10/s each",
-		Ours: fmt.Sprintf("%.1f/s", commands), Other: fmt.Sprintf("%.1f/s", transactions),
-		Reached: commands < 10 && transactions < 10 && held >= float64(active), Comments: fmt.Sprintf("%.0f active actors, over %v", held, span),
-	}, nil
 }

@@ -92,7 +92,10 @@ func withDatabase(base, name string) string {
 // StartPostgres starts a PostgreSQL server of the caller's own on a free port
 // of the loopback, with a new cluster in a temporary directory, and waits until
 // it answers. The caller closes it.
-func StartPostgres() (*Server, error) {
+func StartPostgres() (*Server, error) { return StartPostgresWith() }
+
+// StartPostgresWith is StartPostgres with settings, "name=value" each.
+func StartPostgresWith(settings ...string) (*Server, error) {
 	bin, err := findPostgres()
 	if err != nil {
 		return nil, err
@@ -130,6 +133,9 @@ func StartPostgres() (*Server, error) {
 		stopBy: "INT", // the fast shutdown: it does not wait for clients
 		killBy: syscall.SIGQUIT,
 		ready:  answersPostgres,
+	}
+	for _, setting := range settings {
+		s.program = append(s.program, "-c", setting)
 	}
 	if err := s.Start(); err != nil {
 		s.Close()
