@@ -400,7 +400,7 @@ func TestList(t *testing.T) {
 			page, next := h.reg.List(2, cursor)
 			for _, i := range page {
 				got = append(got, i.Convo)
-				want := Info{Convo: i.Convo, Epoch: 1, Seq: 1, Fence: 1, Idle: idle}
+				want := Info{Convo: i.Convo, Epoch: 1, Seq: 1, Fence: 1, Idle: idle, Trusted: true}
 				if i.Convo == "02" {
 					want.Mailbox = 1
 				}

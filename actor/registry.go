@@ -203,6 +203,9 @@ type Info struct {
 	Fence      int64
 	Mailbox    int
 	Idle       time.Duration
+	// Trusted: the actor has the conversation in memory, under a session that
+	// may be believed at this instant.
+	Trusted bool
 }
 
 // List returns up to limit actors in the order of their conversations' ids,
@@ -229,6 +232,7 @@ func (r *Registry) List(limit int, cursor string) (page []Info, next string) {
 		i := Info{Convo: a.convo, Mailbox: a.waiting(), Idle: now.Sub(time.Unix(0, a.used.Load()))}
 		if s := a.snap.Load(); s != nil {
 			i.Epoch, i.Seq, i.Fence = s.state.Epoch, s.state.Seq, s.fence
+			i.Trusted = !s.void && s.trusted()
 		}
 		page = append(page, i)
 	}

@@ -139,6 +139,9 @@ func TestLapsedSessionIsSilent(t *testing.T) {
 	if e := h.epoch(); e != -1 {
 		t.Errorf("epoch %d from a lapsed session", e)
 	}
+	if page, _ := h.reg.List(1, ""); len(page) != 1 || page[0].Trusted {
+		t.Errorf("listed as %+v under a lapsed session", page)
+	}
 	h.sessions.p.Load().lapsed.Store(false) // renewed late, and nobody has ended it
 	if e := h.epoch(); e != 1 {
 		t.Errorf("epoch %d", e)

@@ -46,7 +46,7 @@ func (f *fakeNode) List(limit int, cursor string) ([]Actor, string) {
 	if cursor == "end" {
 		return nil, ""
 	}
-	return []Actor{{Convo: "aa", Epoch: 1, Seq: 2, Fence: 3, Mailbox: 4, IdleSeconds: 0.5}}, "end"
+	return []Actor{{Convo: "aa", Epoch: 1, Seq: 2, Fence: 3, Mailbox: 4, IdleSeconds: 0.5, Trusted: true}}, "end"
 }
 
 func (f *fakeNode) Overview(_ context.Context, convo string) (persistence.Overview, error) {
@@ -101,7 +101,7 @@ func TestRoutes(t *testing.T) {
 		{method: "PUT", target: "/flags", body: `{"actorSystem":"yes"}`, status: 400, want: "InvalidRequest"},
 		{method: "PUT", target: "/flags", body: strings.Repeat(" ", maxBody+1) + "{}", status: 400, want: "InvalidRequest"},
 		{method: "PUT", target: "/flags", body: `{}`, err: errors.New("boom"), status: 500, want: "InternalServerError"},
-		{method: "GET", target: "/actors", status: 200, want: `{"actors":[{"convoId":"aa","epoch":1,"seq":2,"fence":3,"mailbox":4,"idleSeconds":0.5}],"cursor":"end"}`},
+		{method: "GET", target: "/actors", status: 200, want: `{"actors":[{"convoId":"aa","epoch":1,"seq":2,"fence":3,"mailbox":4,"idleSeconds":0.5,"trusted":true}],"cursor":"end"}`},
 		{method: "GET", target: "/actors?limit=7&cursor=end", status: 200, want: `{"actors":[]}`},
 		{method: "GET", target: "/actors?limit=0", status: 400, want: "InvalidRequest"},
 		{method: "GET", target: "/actors?limit=1001", status: 400, want: "InvalidRequest"},

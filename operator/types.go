@@ -27,6 +27,9 @@ type Actor struct {
 	Fence       int64   `json:"fence"`
 	Mailbox     int     `json:"mailbox"` // requests that wait
 	IdleSeconds float64 `json:"idleSeconds"`
+	// Trusted: it is served from memory now. Of all nodes' actors of one
+	// conversation at most one is, at any instant.
+	Trusted bool `json:"trusted"`
 }
 
 // ActorsPage is a page of a node's actors; Cursor is "" on the last one.

@@ -47,7 +47,7 @@ func (l lister) List(limit int, cursor string) (page []operator.Actor, next stri
 	for _, i := range infos {
 		page = append(page, operator.Actor{
 			Convo: i.Convo, Epoch: i.Epoch, Seq: i.Seq, Fence: i.Fence, Mailbox: i.Mailbox,
-			IdleSeconds: i.Idle.Seconds(),
+			IdleSeconds: i.Idle.Seconds(), Trusted: i.Trusted,
 		})
 	}
 	return page, next
