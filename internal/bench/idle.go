@@ -141,5 +141,5 @@ func (w *watcher) redisCommands(ctx context.Context) (float64, error) {
 			return strconv.ParseFloat(v, 64)
 		}
 	}
-	return 0, errors.New("Redis does not say how many commands it has processed")
+	return 0, errors.New("redis does not say how many commands it has processed")
 }
