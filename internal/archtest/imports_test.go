@@ -84,6 +84,10 @@ var bans = []ban{
 		"what it checks, it sees through the API alone",
 	},
 	{
+		"internal/load", slices.Concat(parts, stores, drivers, []string{"persistence", "internal/app"}),
+		"what it measures and checks, it sees through the API alone",
+	},
+	{
 		"internal/dev", slices.Concat(without(parts, "operator/..."), stores, drivers, []string{"persistence"}),
 		"it puts whole nodes together, and looks at them through their ports",
 	},
