@@ -92,6 +92,14 @@ var bans = []ban{
 		"it puts whole nodes together, and looks at them through their ports",
 	},
 	{
+		"internal/fleet", slices.Concat(parts, stores, drivers, http, []string{"conversation", "persistence", "internal/app", "internal/client", "internal/testenv"}),
+		"it starts and ends processes, whatever they are asked",
+	},
+	{
+		"internal/chaos", slices.Concat(parts, stores, []string{"persistence", "internal/app", "github.com/redis/..."}),
+		"what it judges, it sees through ports and tables",
+	},
+	{
 		"internal/testenv", slices.Concat(parts, stores, []string{"conversation", "persistence", "internal/app"}),
 		"it starts servers that exist without us",
 	},
@@ -113,8 +121,8 @@ var onlyBy = []struct {
 	why  string
 }{
 	{"internal/app", []string{"cmd/...", "internal/app/...", "internal/bench/...", "internal/dev"}, "it knows every part, so whoever knows it does too"},
-	{"internal/testenv", []string{"internal/tools/...", "internal/bench/...", "internal/app/apptest/..."}, "servers for tests do not belong into a program"},
-	{"github.com/jackc/pgx/...", []string{"persistence/postgres/...", "internal/testenv/...", "internal/bench/..."}, "SQL of PostgreSQL has one home"},
+	{"internal/testenv", []string{"internal/tools/...", "internal/bench/...", "internal/chaos", "internal/app/apptest/..."}, "servers for tests do not belong into a program"},
+	{"github.com/jackc/pgx/...", []string{"persistence/postgres/...", "internal/testenv/...", "internal/bench/...", "internal/chaos"}, "SQL of PostgreSQL has one home"},
 	{"modernc.org/sqlite/...", []string{"persistence/sqlite/..."}, "SQL of SQLite has one home"},
 	{"github.com/gin-gonic/gin/...", []string{"router/...", "internal/bench/..."}, "one framework in one place"},
 	{"github.com/alecthomas/kong/...", []string{"cmd/...", "internal/config/...", "internal/tools/..."}, "flags are read in one place"},

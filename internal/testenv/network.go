@@ -115,6 +115,10 @@ func (h *Host) Plug() error { return h.network.hub.ip("link set " + h.port + " m
 // Start starts cmd on the host.
 func (h *Host) Start(cmd *exec.Cmd) error { return h.own.do(cmd.Start) }
 
+// Do runs f on the host, on a thread of its own: what f opens or starts belongs
+// there. f may take as long as it likes.
+func (h *Host) Do(f func() error) error { return h.own.do(f) }
+
 // Listen listens on the host, on a free port of its loopback: what runs on the
 // host reaches this process there.
 func (h *Host) Listen() (l net.Listener, err error) {
