@@ -179,7 +179,7 @@ func (a *App) meet() error {
 		return err
 	}
 	a.keeper.SetAddress(f.address)
-	a.internal.http.Handler = f.mount(a.internal.http.Handler)
+	a.internal.handler = f.mount(a.internal.handler)
 	a.stops.push("streams of other nodes", a.cfg.Drain.Timeout/3, f.server.Stop)
 	return nil
 }

@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // Bounds that keep slow or silent clients from holding on to a connection.
@@ -34,7 +32,9 @@ type server struct {
 	name string
 	log  *slog.Logger
 	http *http.Server
-	ln   net.Listener  // of conns at most
+	// handler is what is served. It may be replaced before serve.
+	handler http.Handler
+	ln   *gate
 	raw  net.Listener  // what ln limits
 	open atomic.Int64  // connections
 	none chan struct{} // holds a token when open has fallen to 0
@@ -45,26 +45,39 @@ type server struct {
 
 // bounds are those of one listener.
 type bounds struct {
-	connections int           // open at once
+	connections int           // open at once; of more, those without a request give way
 	read        time.Duration // for a request, its body and what is done with it
 	write       time.Duration // from the request's headers to the end of the answer
 }
 
 // newServer returns a server on ln. Nothing is served before serve.
 func newServer(name string, ln net.Listener, h http.Handler, b bounds, log *slog.Logger) *server {
-	s := &server{name: name, log: log, ln: netutil.LimitListener(ln, b.connections), raw: ln, none: make(chan struct{}, 1), done: make(chan error, 1)}
+	s := &server{name: name, log: log, handler: h, ln: newGate(ln, b.connections), raw: ln, none: make(chan struct{}, 1), done: make(chan error, 1)}
 	s.http = &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ReadTimeout: b.read, WriteTimeout: b.write,
+		Handler: http.HandlerFunc(s.serveHTTP), ConnContext: withGated, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, ReadTimeout: b.read, WriteTimeout: b.write,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ConnState: s.track,
 	}
 	return s
 }
 
-func (s *server) track(_ net.Conn, state http.ConnState) {
+// serveHTTP serves a request on a connection that does not give way meanwhile,
+// and nothing on one that has: nobody would hear the answer.
+func (s *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	if c, ok := r.Context().Value(gatedKey{}).(*gated); ok && !c.serving() {
+		panic(http.ErrAbortHandler) // net/http's own way to end a connection
+	}
+	s.handler.ServeHTTP(w, r)
+}
+
+func (s *server) track(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		s.open.Add(1)
+	case http.StateIdle:
+		if c, ok := c.(*gated); ok {
+			c.idle()
+		}
 	case http.StateClosed, http.StateHijacked:
 		if s.open.Add(-1) == 0 {
 			select {

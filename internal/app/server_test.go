@@ -165,29 +165,6 @@ func isTimeout(err error) bool {
 	return errors.As(err, &ne) && ne.Timeout()
 }
 
-func TestConnectionsAreBounded(t *testing.T) {
-	s := startServer(t, func(http.ResponseWriter, *http.Request) {}, bounds{connections: 1, read: time.Minute, write: time.Minute})
-	first := dial(t, s)
-	get(t, first)
-	second := dial(t, s)
-	if _, err := io.WriteString(second, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	if n := s.open.Load(); n != 1 {
-		t.Errorf("%d connections were accepted, want 1", n)
-	}
-	first.Close()
-	resp, err := http.ReadResponse(bufio.NewReader(second), nil)
-	if err != nil {
-		t.Fatalf("the second is not served after the first has gone: %v", err)
-	}
-	resp.Body.Close()
-	second.Close()
-	if err := s.shutdown(t.Context()); err != nil {
-		t.Error(err)
-	}
-}
-
 // Clients that open connections until nobody is there any more get an answer or
 // never reach anybody. What is left is one connection in the instant between a
 // look at the queue and its end.

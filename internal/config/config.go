@@ -82,7 +82,7 @@ type Auth struct {
 
 // Limits bound what clients can make a node hold.
 type Limits struct {
-	MaxConnections int           `name:"max-connections" env:"MAX_CONNECTIONS" default:"10000" help:"Client connections open at once; others wait to be accepted."`
+	MaxConnections int           `name:"max-connections" env:"MAX_CONNECTIONS" default:"10000" help:"Client connections open at once; of more, those without a request give way."`
 	MaxInFlight    int           `name:"max-in-flight" env:"MAX_IN_FLIGHT" default:"2048" help:"Client requests in work at once; one more is answered with 503 Overloaded."`
 	RequestTimeout time.Duration `name:"request-timeout" env:"REQUEST_TIMEOUT" default:"30s" help:"How long one request may take after its body has come in."`
 	RateRPS        float64       `name:"rate-limit-rps" env:"RATE_LIMIT_RPS" default:"0" help:"Requests per second that one caller may make; 0: no limit."`
