@@ -105,14 +105,15 @@ func gaps(ops []history.Op) (out []gap) {
 // faultRows sums up what each kind of fault did.
 func faultRows(ops []history.Op, spells []Spell) (out []FaultRow) {
 	all := gaps(ops)
-	for _, kind := range Kinds {
+	for _, kind := range kindsOf(spells) {
 		row := FaultRow{Kind: kind}
-		var met []history.Op
+		var met, earlier []history.Op
 		for _, s := range spells {
 			if s.Kind != kind {
 				continue
 			}
 			row.Count++
+			earlier = append(earlier, before(ops, spells, s)...)
 			for _, g := range all {
 				row.add(s, g)
 			}
@@ -122,10 +123,7 @@ func faultRows(ops []history.Op, spells []Spell) (out []FaultRow) {
 				}
 			}
 		}
-		if row.Count == 0 {
-			continue
-		}
-		row.Requests, row.Latency = len(met), latencies(met)
+		row.Requests, row.Before, row.Latency = len(met), latencies(earlier), latencies(met)
 		for _, op := range met {
 			if !answered(op) {
 				row.Failed++
@@ -147,4 +145,36 @@ func (r *FaultRow) add(s Spell, g gap) {
 		return
 	}
 	r.Others = max(r.Others, g.to-g.from)
+}
+
+// kindsOf returns the kinds of spells: those of [Kinds] in that order, and then
+// others as they came.
+func kindsOf(spells []Spell) (out []Kind) {
+	for _, k := range Kinds {
+		if slices.ContainsFunc(spells, func(s Spell) bool { return s.Kind == k }) {
+			out = append(out, k)
+		}
+	}
+	for _, s := range spells {
+		if !slices.Contains(out, s.Kind) {
+			out = append(out, s.Kind)
+		}
+	}
+	return out
+}
+
+// before returns the attempts of the calm before a spell.
+func before(ops []history.Op, spells []Spell, s Spell) (out []history.Op) {
+	since := time.Duration(0)
+	for _, other := range spells {
+		if other.Calm <= s.From {
+			since = max(since, other.Calm)
+		}
+	}
+	for _, op := range ops {
+		if op.Call >= since && op.Return <= s.From {
+			out = append(out, op)
+		}
+	}
+	return out
 }

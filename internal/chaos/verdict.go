@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -20,6 +21,7 @@ type Finding struct {
 // Verdict is what a run showed.
 type Verdict struct {
 	Seed     uint64    `json:"seed"`
+	Planned  bool      `json:"planned,omitempty"` // by [Plan]
 	Dir      string    `json:"dir"`
 	Findings []Finding `json:"findings"`
 	// Undecided are conversations whose history could not be decided in time:
@@ -54,6 +56,7 @@ type FaultRow struct {
 	// an answer, Hit the same of the node that was.
 	Others  time.Duration `json:"others"`
 	Hit     time.Duration `json:"hit"`
+	Before  Latency       `json:"before"` // in the calm before
 	Latency Latency       `json:"latency"`
 }
 
@@ -74,10 +77,7 @@ func (v Verdict) String() string {
 	fmt.Fprintf(&b, "seed %d: %d attempts in %v; %d rows in the logs, %d changes of claims, %d tenures seen\n\n",
 		v.Seed, v.Requests, v.Took.Round(time.Second), v.Rows, v.Steps, v.Tenures)
 	t := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "fault\ttimes\tattempts\tfailed\tlongest without an answer: others\tthe node hit\tp50\tp99")
-	for _, f := range v.Faults {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s\n", f.Kind, f.Count, f.Requests, f.Failed, short(f.Others), short(f.Hit), short(f.Latency.P50), short(f.Latency.P99))
-	}
+	v.writeFaults(t)
 	_ = t.Flush() // a strings.Builder takes everything
 	fmt.Fprintln(&b)
 	fmt.Fprintln(t, "latency\tattempts\tp50\tp99\tlongest")
@@ -100,6 +100,22 @@ func (v Verdict) String() string {
 	_ = t.Flush()
 	v.writeFindings(&b)
 	return b.String()
+}
+
+func (v Verdict) writeFaults(t io.Writer) {
+	if v.Planned {
+		fmt.Fprintln(t, "planned change\tattempts\tfailed\tlongest without an answer\tp50 before\tp50 during\tp99 before\tp99 during")
+		for _, f := range v.Faults {
+			fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", f.Kind, f.Requests, f.Failed, short(f.Others),
+				short(f.Before.P50), short(f.Latency.P50), short(f.Before.P99), short(f.Latency.P99))
+		}
+		return
+	}
+	fmt.Fprintln(t, "fault\ttimes\tattempts\tfailed\tlongest without an answer: others\tthe node hit\tp50\tp99")
+	for _, f := range v.Faults {
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s\n", f.Kind, f.Count, f.Requests, f.Failed,
+			short(f.Others), short(f.Hit), short(f.Latency.P50), short(f.Latency.P99))
+	}
 }
 
 func (v Verdict) writeFindings(b *strings.Builder) {

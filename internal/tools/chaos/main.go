@@ -30,6 +30,7 @@ type flags struct {
 	Topics   int           `default:"24" help:"Conversations."`
 	Clients  int           `default:"16" help:"Clients at work at once."`
 	Pace     time.Duration `default:"60ms" help:"What a client pauses between two requests, on average."`
+	Program  string        `env:"CHAOS_PROGRAM" help:"The server; none: it is built."`
 	Loopback bool          `help:"Leave all nodes on one network, where they cannot be cut off from each other."`
 }
 
@@ -62,19 +63,17 @@ func run(args []string, out, errOut io.Writer) int {
 	return 0
 }
 
-type verdict interface {
-	fmt.Stringer
-	OK() bool
-}
-
-func (f *flags) play(ctx context.Context, opt chaos.Options) (verdict, error) {
+func (f *flags) play(ctx context.Context, opt chaos.Options) (chaos.Verdict, error) {
+	if f.Planned {
+		return chaos.Plan(ctx, opt)
+	}
 	return chaos.Run(ctx, opt)
 }
 
 func (f *flags) options(out io.Writer) (chaos.Options, error) {
 	opt := chaos.Options{
 		Seed: rand.Uint64() >> 32, For: time.Duration(f.Seconds) * time.Second, Kinds: f.Only, Lease: f.Lease,
-		Topics: f.Topics, Clients: f.Clients, Pace: f.Pace, Loopback: f.Loopback, Dir: f.Dir, Log: out,
+		Topics: f.Topics, Clients: f.Clients, Pace: f.Pace, Loopback: f.Loopback, Program: f.Program, Dir: f.Dir, Log: out,
 	}
 	if f.Seed != "" {
 		if _, err := fmt.Sscan(f.Seed, &opt.Seed); err != nil {
