@@ -14,7 +14,7 @@ TOOLS   := .tools
 SERVERS := go run ./internal/tools/withservers --
 TEST    := go test -p 2 -timeout 15m
 
-.PHONY: help run build test vet lint fmt bench fuzz cover clean tools
+.PHONY: help run build test vet lint fmt bench smoke fuzz cover clean tools
 
 help: ## List what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -42,6 +42,10 @@ fmt: $(TOOLS)/gofumpt ## Format the code
 
 bench: ## Measure what must be reached, as ratios, and print the table (FIGURES="P1 P4": only those)
 	go run ./internal/tools/bench $(FIGURES)
+
+smoke: ## Try a deployment out through its clients' port (URL=https://…, with JWT_SECRET set or TOKEN=file)
+	@test -n "$(URL)" || { echo "make smoke URL=https://…: the clients' port of what is to be tried out"; exit 2; }
+	@go run ./cmd/catbirdctl smoke --url "$(URL)" $(if $(TOKEN),--token "$(TOKEN)")
 
 # go test fuzzes one target of one package at a time.
 FUZZTIME ?= 10s

@@ -32,7 +32,7 @@ func TestCompletions(t *testing.T) {
 		words string // by spaces; a last one that is empty is the one to begin
 		want  string
 	}{
-		{"", "nodes ring owner watch convo actors flags drain check completion"},
+		{"", "nodes ring owner watch convo actors flags drain check smoke completion"},
 		{"n", "nodes"},
 		{"c", "convo check completion"},
 		{"x", ""},
@@ -61,7 +61,7 @@ func TestCompletions(t *testing.T) {
 			}
 		})
 	}
-	if got := completions(t); len(got) != 10 {
+	if got := completions(t); len(got) != 11 {
 		t.Errorf("without a word: %q", got)
 	}
 }

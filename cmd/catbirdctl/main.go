@@ -1,7 +1,8 @@
 // Command catbirdctl is the operator's tool: it looks through the data of a
 // database, and asks, watches and steers running nodes through their operator
-// API. It exits with 0, with 1 when a check found something, with 2 when it could
-// not do what it was asked for, and with 3 when no answer came from a node.
+// API, and tries out a deployment through its clients' port. It exits with 0, with
+// 1 when a check or a try found something, with 2 when it could not do what it was
+// asked for, and with 3 when no answer came from a node.
 package main
 
 import (
@@ -45,6 +46,7 @@ type cli struct {
 	Flags      flagsCmd      `cmd:"" help:"Show or change a node's flags."`
 	Drain      drainCmd      `cmd:"" help:"Make a node leave, without ending its process."`
 	Check      checkCmd      `cmd:"" help:"Look through the data for duplicate or missing epochs, gaps in the sequence, and conversations that disagree with their log. Exits with 1 when anything is found."`
+	Smoke      smokeCmd      `cmd:"" help:"Use a deployment through its clients' port: health, one conversation through its whole life, every endpoint. Exits with 1 when a step fails."`
 	Completion completionCmd `cmd:"" help:"Print what makes a shell complete this tool's words."`
 
 	JSON    bool             `name:"json" help:"Print JSON instead of tables."`
@@ -81,7 +83,7 @@ func run(args []string, s streams, exit func(int)) int {
 	var c cli
 	parser, err := kong.New(&c,
 		kong.Name("catbirdctl"),
-		kong.Description("The operator's tool of Catbird. Exits with 0; with 1 when a check found something; with 2 when it could not do what it was asked for; with 3 when no answer came from a node."),
+		kong.Description("The operator's tool of Catbird. Exits with 0; with 1 when check or smoke found something; with 2 when it could not do what it was asked for; with 3 when no answer came from a node."),
 		kong.Vars{"version": obs.Version()},
 		kong.ValueFormatter(config.Help),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),

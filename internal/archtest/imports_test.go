@@ -88,6 +88,10 @@ var bans = []ban{
 		"what it measures and checks, it sees through the API alone",
 	},
 	{
+		"internal/smoke", slices.Concat(parts, stores, drivers, []string{"persistence", "internal/app"}),
+		"a deployment is tried out as its clients see it",
+	},
+	{
 		"internal/dev", slices.Concat(without(parts, "operator/..."), stores, drivers, []string{"persistence"}),
 		"it puts whole nodes together, and looks at them through their ports",
 	},
