@@ -195,7 +195,9 @@ func (st *statements) queueCore(b *pgx.Batch, writes []*write, dids, hashes []st
 		}
 	}
 	args := append(us.args(), ids.unit, ids.id, keys.unit, keys.convo, keys.caller, keys.endpoint, keys.key, dids, hashes)
-	args = append(append(args, rows.args()...), asked.unit, asked.id)
+	// What is largest comes last: whatever came after it would move all of it to a
+	// larger buffer.
+	args = append(append(args, rows.args()...), asked.unit, asked.id, rows.ciphertext)
 	b.Queue(st.core, args...).Query(each(func(r pgx.Rows) error {
 		var n int32
 		var fits, stored bool

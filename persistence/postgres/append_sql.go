@@ -32,7 +32,7 @@ WITH u AS MATERIALIZED (
 	SELECT x.unit FROM unnest($13::int[], $14::text[]) x (unit, id)
 	WHERE (SELECT maybe FROM recorded) AND (SELECT true FROM catbird_requests r WHERE r.id = x.id)
 	UNION ALL
-	SELECT x.unit FROM unnest($34::int[], $35::text[]) x (unit, id) WHERE (SELECT true FROM messages m WHERE m.id = x.id)
+	SELECT x.unit FROM unnest($33::int[], $34::text[]) x (unit, id) WHERE (SELECT true FROM messages m WHERE m.id = x.id)
 	UNION ALL
 	SELECT k.unit FROM unnest($15::int[], $16::text[], $17::text[], $18::text[], $19::text[]) k (unit, convo, caller, endpoint, key)
 	WHERE (SELECT true FROM catbird_requests r
@@ -57,9 +57,9 @@ WITH u AS MATERIALIZED (
 	INSERT INTO messages (id, convo_id, sender_did, message_type, epoch, seq, ciphertext, created_at, expires_at,
 		catbird_v, catbird_embed_type, catbird_embed_uri, catbird_client_id)
 	SELECT r.id, ok.id, r.sender, r.kind, r.epoch, r.seq, r.ciphertext, r.at, r.expires, 1, r.embed_type, r.embed_uri, r.client_id
-	FROM unnest($22::int[], $23::text[], $24::text[], $25::text[], $26::bigint[], $27::bigint[], $28::bytea[],
-			$29::timestamptz[], $30::timestamptz[], $31::text[], $32::text[], $33::text[])
-		r (unit, id, sender, kind, epoch, seq, ciphertext, at, expires, embed_type, embed_uri, client_id)
+	FROM unnest($22::int[], $23::text[], $24::text[], $25::text[], $26::bigint[], $27::bigint[],
+			$28::timestamptz[], $29::timestamptz[], $30::text[], $31::text[], $32::text[], $35::bytea[])
+		r (unit, id, sender, kind, epoch, seq, at, expires, embed_type, embed_uri, client_id, ciphertext)
 	JOIN ok ON ok.unit = r.unit
 )
 SELECT u.unit::int, u.unit IN (SELECT f.unit FROM fit f), u.unit IN (SELECT ok.unit FROM ok) FROM u`,

@@ -90,7 +90,7 @@ type rowColumns struct {
 	unit             []int32
 	id, sender, kind []string
 	epoch, seq       []int64
-	ciphertext       [][]byte
+	ciphertext       blobs
 	at               []time.Time
 	expires          []pgtype.Timestamptz
 	// Most rows have none of these: then the arrays stay nil, and NULL.
@@ -108,7 +108,7 @@ func newRowColumns(writes []*write) rowColumns {
 	}
 	c := rowColumns{
 		unit: make([]int32, 0, n), id: make([]string, 0, n), sender: make([]string, 0, n), kind: make([]string, 0, n),
-		epoch: make([]int64, 0, n), seq: make([]int64, 0, n), ciphertext: make([][]byte, 0, n),
+		epoch: make([]int64, 0, n), seq: make([]int64, 0, n), ciphertext: make(blobs, 0, n),
 		at: make([]time.Time, 0, n), expires: make([]pgtype.Timestamptz, 0, n),
 	}
 	if extra {
@@ -128,9 +128,10 @@ func (c *rowColumns) add(n int32, r *conversation.Row) {
 	}
 }
 
+// args are all of the columns but the ciphertexts.
 func (c *rowColumns) args() []any {
 	return []any{
-		c.unit, c.id, c.sender, c.kind, c.epoch, c.seq, c.ciphertext, c.at, c.expires, c.embedType, c.embedURI, c.clientID,
+		c.unit, c.id, c.sender, c.kind, c.epoch, c.seq, c.at, c.expires, c.embedType, c.embedURI, c.clientID,
 	}
 }
 

@@ -29,6 +29,10 @@ func newPool(base *pgxpool.Config, size int, wait time.Duration, g *gate, waits 
 	// A look at the socket replaces the ping: it costs no round trip, and finds
 	// the connections that a restart of the server has closed.
 	c.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
+	c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		registerBlobs(conn.TypeMap())
+		return nil
+	}
 	out := &pool{wait: wait, gate: g, waits: waits}
 	c.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
 		if views := out.views.Load(); views != nil {
