@@ -80,6 +80,9 @@ func New(cfg Config) *API {
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !a.authorized(r) {
 		w.Header().Set("WWW-Authenticate", "Bearer")
+		if r.ContentLength != 0 {
+			w.Header().Set("Connection", "close") // a stranger's body is not waited for
+		}
 		a.fail(w, r, &apiError{http.StatusUnauthorized, conversation.AuthenticationRequired, "the cluster's secret is required as a bearer token"})
 		return
 	}

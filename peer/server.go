@@ -194,7 +194,7 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (h hello, 
 		if now := time.Now().Unix(); s.warned.Swap(now) != now { // anybody can make us say this
 			s.log.Warn("refused a peer's handshake", "remote", r.RemoteAddr, "reason", reason)
 		}
-		unauthorized(w)
+		unauthorized(w, r)
 		return hello{}, nil, false
 	}
 	return h, raw, true
@@ -206,8 +206,11 @@ func (s *Server) first(key []byte) bool {
 	return s.seen.first(string(key))
 }
 
-func unauthorized(w http.ResponseWriter) {
+func unauthorized(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("WWW-Authenticate", authScheme)
+	if r.ContentLength != 0 {
+		w.Header().Set("Connection", "close") // a stranger's body is not waited for
+	}
 	w.WriteHeader(http.StatusUnauthorized)
 }
 

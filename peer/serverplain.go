@@ -43,7 +43,7 @@ func (s *Server) serveAsk(w http.ResponseWriter, r *http.Request) {
 	case http.StatusOK:
 	case http.StatusUnauthorized:
 		s.metrics.refused[refusedSecret].Inc()
-		unauthorized(w)
+		unauthorized(w, r)
 		return
 	default:
 		s.refuse(w, status, refusedStop)

@@ -73,6 +73,7 @@ func (c *call) write(status int, body []byte) {
 	if len(body) > maxSmall {
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
+	c.leaveBody()
 	c.writer.WriteHeader(status)
 	c.writer.Write(body)
 }

@@ -63,6 +63,21 @@ func (rt *Router) limitRate(c *call) error {
 	return conversation.Refuse(conversation.RateLimitExceeded, "too many requests; try again in %s s", seconds(q.Retry))
 }
 
+// unreadBody is how long the rest of a body may take that nobody has asked for:
+// net/http reads it before it sends the answer, so that the connection can be
+// used again.
+const unreadBody = time.Second
+
+// leaveBody keeps a client that holds back its body from holding up its answer,
+// and with it the connection. What does not come ends the connection.
+func (c *call) leaveBody() {
+	if c.bodyRead || c.request.ContentLength == 0 {
+		return
+	}
+	// Without support for deadlines (tests), the server's own time-outs hold.
+	_ = http.NewResponseController(c.writer).SetReadDeadline(time.Now().Add(unreadBody))
+}
+
 // firstRead is how much is read at first of a body whose length nobody said.
 const firstRead = 16 << 10
 
@@ -79,6 +94,7 @@ func (rt *Router) withBody(c *call, decode func([]byte) error) error {
 	_ = controller.SetReadDeadline(start.Add(rt.config.RequestTimeout))
 	b := buffers.Get().(*bytes.Buffer)
 	defer putBuffer(b)
+	c.bodyRead = true // or is late, or too long
 	if err := rt.readBody(c, b); err != nil {
 		return bodyError(err, c.endpoint.maxBody)
 	}

@@ -25,6 +25,7 @@ type call struct {
 	convo    string // the conversation that the request is about, once it is known
 	caller   string // "" before the token is verified
 	start    time.Time
+	bodyRead bool  // the body has been waited for
 	changing bool  // the endpoint may be changing something by now
 	held     int64 // bytes, of the router's bound
 	status   int   // of the answer; 499 when the client had gone

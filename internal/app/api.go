@@ -57,6 +57,7 @@ func (a *App) serveClient(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !a.joined.Load() {
+		w.Header().Set("Connection", "close") // no body is waited for
 		refuseJoining(w)
 		return
 	}
@@ -65,8 +66,8 @@ func (a *App) serveClient(w http.ResponseWriter, r *http.Request) {
 
 // servePublic serves what is beside the API: for operators and load balancers.
 func (a *App) servePublic(w http.ResponseWriter, r *http.Request) {
-	if a.State() >= Leaving {
-		w.Header().Set("Connection", "close") // the next request goes to another node
+	if a.State() >= Leaving || r.ContentLength != 0 {
+		w.Header().Set("Connection", "close") // the next request goes to another node; no body is waited for
 	}
 	switch r.URL.Path {
 	case "/health":
