@@ -76,7 +76,13 @@ type Node struct {
 // cleanup, which fails the test if the node does not stop in order.
 func Start(t testing.TB, change ...Change) *Node {
 	t.Helper()
-	n := StartUnready(t, change...)
+	return StartLogging(t, Logger(t), change...)
+}
+
+// StartLogging is Start for a node that logs to log.
+func StartLogging(t testing.TB, log *slog.Logger, change ...Change) *Node {
+	t.Helper()
+	n := startUnready(t, log, change...)
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	select {
@@ -90,8 +96,13 @@ func Start(t testing.TB, change ...Change) *Node {
 // StartUnready is Start without the wait.
 func StartUnready(t testing.TB, change ...Change) *Node {
 	t.Helper()
+	return startUnready(t, Logger(t), change...)
+}
+
+func startUnready(t testing.TB, log *slog.Logger, change ...Change) *Node {
+	t.Helper()
 	cfg := Config(change...)
-	a, err := app.New(t.Context(), app.Options{Config: cfg, Logger: Logger(t)})
+	a, err := app.New(t.Context(), app.Options{Config: cfg, Logger: log})
 	if err != nil {
 		t.Fatalf("building a node: %v", err)
 	}
