@@ -42,8 +42,12 @@ func (a *App) build(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	a.probe = &probe{ping: a.store.Ping, renewed: a.keeper.SinceRenewal, fresh: a.cfg.Cluster.LeaseTTL}
+	surveyed, err := newSurveyed(a.store, a.registry)
+	if err != nil {
+		return err
+	}
 	a.admin = operator.New(operator.Config{
-		Switchboard: switchboard{a.delivery, a.flagsChanged}, Actors: lister{a.actors}, Store: a.store, Drain: a.Leave,
+		Switchboard: switchboard{a.delivery, a.flagsChanged}, Actors: lister{a.actors}, Store: surveyed, Drain: a.Leave,
 		Cluster: a.surroundings(), Secret: a.cfg.Cluster.Secret.Reveal(), Logger: log,
 	})
 	return a.buildAPI(log)

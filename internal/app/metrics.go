@@ -49,8 +49,8 @@ func (c *poolCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.waits, prometheus.CounterValue, float64(s.Waits))
 }
 
-// registerConnections tells how many clients are connected, and where the node
-// is in its life.
+// registerConnections tells how many clients are connected, where the node is in
+// its life, and how it is bounded.
 func (a *App) registerConnections() error {
 	for _, c := range []prometheus.Collector{
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -64,6 +64,13 @@ func (a *App) registerConnections() error {
 			}
 			return 0
 		}),
+		// Bounds that dashboards and alerts need beside what they bound.
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "actor_registry_max_actors", Help: "Conversations that this node may hold in memory: ACTOR_MAX.",
+		}, func() float64 { return float64(a.cfg.Actors.Max) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "session_ttl_seconds", Help: "How long a silent node keeps what it holds: LEASE_TTL.",
+		}, func() float64 { return a.cfg.Cluster.LeaseTTL.Seconds() }),
 	} {
 		if err := a.registry.Register(c); err != nil {
 			return fmt.Errorf("registering metrics of the node: %w", err)
