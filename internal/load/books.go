@@ -203,7 +203,7 @@ func (b *books) compare(serial uint32, told, row receipt) {
 		b.report(Misplaced, "change %d was acknowledged with seq %d and is stored at seq %d", serial, told.seq, row.seq)
 	}
 	if told.id != "" && told.id != row.id {
-		b.report(Misplaced, "change %d was acknowledged as %s and is stored as %s", serial, told.id, row.id)
+		b.report(Misplaced, "change %d was acknowledged as %q and is stored as %q", serial, told.id, row.id)
 	}
 }
 

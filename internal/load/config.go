@@ -96,6 +96,10 @@ type Config struct {
 	// VerifyTimeout bounds the reading back in the end.
 	VerifyTimeout time.Duration
 
+	// EventsFile, if set, is read for events while the run lasts, see
+	// [FollowEvents]. What happened before it began is left out.
+	EventsFile string
+
 	// Observe, if set, is told of every operation of the load when it has ended,
 	// and Progress each second how things stand. Observe is called by several
 	// goroutines at once; both must not block.

@@ -126,6 +126,8 @@ func (e *Engine) Run(ctx context.Context) (*Report, error) {
 		defer e.transport.CloseIdleConnections()
 	}
 	defer e.tell()()
+	stopFollowing := e.follow()
+	defer stopFollowing()
 	if err := e.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("load: create the conversations: %w", err)
 	}
@@ -135,8 +137,34 @@ func (e *Engine) Run(ctx context.Context) (*Report, error) {
 	began := time.Now()
 	verified := e.verify(ctx)
 	verified.Seconds = time.Since(began).Seconds()
+	stopFollowing()
 	e.enter(Done)
 	return e.report(verified), context.Cause(ctx)
+}
+
+// follow reads events from the file until the function that it returns is called,
+// which may be done again.
+func (e *Engine) follow() (stop func()) {
+	if e.cfg.EventsFile == "" {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	began := time.Now()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := FollowEvents(ctx, e.cfg.EventsFile, func(at time.Time, text string) {
+			if !at.Before(began) {
+				e.AddEvent(at, text)
+			}
+		})
+		if err != nil {
+			e.diary.add(Event{Time: time.Now(), Noted: true, Text: err.Error()})
+		}
+	})
+	return func() {
+		cancel()
+		wg.Wait()
+	}
 }
 
 func (e *Engine) enter(p Phase) {
@@ -187,7 +215,7 @@ func (e *Engine) progress() Progress {
 	}
 	p.Phase, p.Elapsed = phase, time.Since(time.Unix(0, e.since.Load()))
 	p.InFlight, p.Findings = int(e.inFlight.Load()), e.findings.total()
-	p.Created, p.Conversations = int(e.created.Load()), e.cfg.Conversations
+	p.Created, p.Verified, p.Conversations = int(e.created.Load()), int(e.verifier.done.Load()), e.cfg.Conversations
 	return p
 }
 
@@ -198,7 +226,7 @@ func (e *Engine) load(ctx context.Context) {
 	stopAudit := e.audit(ctx)
 	p := newPace(start, e.cfg.Duration, e.cfg.Rate, e.ending)
 	begun := p.run(ctx, e.cfg.Clients, func(n int64, due time.Time) { e.operate(ctx, n, due) })
-	e.early = time.Now().Before(p.end)
+	e.early = p.stopped(ctx)
 	e.recorder.skipped(p.skipped(time.Now(), begun))
 	e.recorder.end()
 	stopAudit()

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -63,7 +64,7 @@ func NameError(err error) ErrorName {
 	var refusal *client.Error
 	var lost *client.ConnectionError
 	switch {
-	case errors.As(err, &refusal) && refusal.Name != "":
+	case errors.As(err, &refusal) && word(string(refusal.Name)):
 		n.Origin, n.Name, n.Status = FromAPI, string(refusal.Name), refusal.Status
 	case errors.As(err, &refusal):
 		n.Origin, n.Status = FromStatus, refusal.Status
@@ -74,6 +75,13 @@ func NameError(err error) ErrorName {
 		n.Origin, n.Name = FromTransport, transportName(lost.Err)
 	}
 	return n
+}
+
+// word reports whether s can be the name of one of the API's errors, and not
+// whatever else a server may say.
+func word(s string) bool {
+	other := func(c rune) bool { return (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') }
+	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, other)
 }
 
 func transportName(err error) string {

@@ -1,6 +1,9 @@
 package load
 
 import (
+	"encoding/json"
+	"fmt"
+	"io"
 	"time"
 )
 
@@ -9,13 +12,14 @@ type Progress struct {
 	Phase   Phase
 	Elapsed time.Duration // of the phase
 	// Of the load so far.
-	OK, Conflicts, Failed  int64
-	InFlight               int
-	Late                   int64   // operations that began late, see Report
-	PerSecond              float64 // of operations that ended since the last Progress
-	Last                   Sample  // of the last interval that is over
-	Findings               int64   // what is wrong so far
-	Created, Conversations int     // in Preparing
+	OK, Conflicts, Failed int64
+	InFlight              int
+	Late                  int64   // operations that began late, see Report
+	PerSecond             float64 // of operations that ended since the last Progress
+	Last                  Sample  // of the last interval that is over
+	Findings              int64   // what is wrong so far
+	// Of Conversations, how many were created, and how many read back.
+	Created, Verified, Conversations int
 }
 
 // Phase is what a run is busy with.
@@ -43,7 +47,7 @@ type Report struct {
 	Total      OpReport   `json:"total"`
 	Operations []OpReport `json:"operations"`
 	// Late counts operations of an open loop that began more than 10 ms after
-	// they were due, as all clients were busy; LatestMs is the longest such
+	// they were due, as all clients were busy or this machine was; LatestMs is the longest such
 	// delay, and is part of the latency. Skipped were due, and the run ended
 	// before a client was free: their latencies are in no figure.
 	Late     int64   `json:"late"`
@@ -68,6 +72,16 @@ type Report struct {
 // OK reports whether the cluster kept its word, as far as the whole log of every
 // conversation shows.
 func (r *Report) OK() bool { return r.Verification.OK() }
+
+// WriteJSON writes the report as JSON.
+func (r *Report) WriteJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", " ")
+	if err := e.Encode(r); err != nil {
+		return fmt.Errorf("write the report as JSON: %w", err)
+	}
+	return nil
+}
 
 // Settings are the ones that the run went by.
 type Settings struct {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"catbird/internal/client"
@@ -67,6 +68,7 @@ func (s *scan) equal(o *scan) bool {
 type verifier struct {
 	client   *client.Client
 	payloads *payloads
+	done     atomic.Int64 // conversations read to their end
 }
 
 // pages calls row with each row of c's log after since, up to the newest at the
@@ -146,7 +148,7 @@ func (v *verifier) row(c *convo, s *scan, m *client.Message) {
 		want++
 	}
 	if m.Epoch != want {
-		c.books.report(WrongEpoch, "the row at seq %d (%s) has epoch %d, and %d was next", m.Seq, m.MessageType, m.Epoch, want)
+		c.books.report(WrongEpoch, "the row at seq %d (%q) has epoch %d, and %d was next", m.Seq, m.MessageType, m.Epoch, want)
 	}
 	s.advance(m)
 
@@ -165,7 +167,7 @@ func (v *verifier) row(c *convo, s *scan, m *client.Message) {
 		return
 	}
 	if e.what != "" && !v.same(c, id, &e, m) {
-		c.books.report(Altered, "the row at seq %d (%s by %s) is not what was sent as change %d (%s by %s)",
+		c.books.report(Altered, "the row at seq %d (%q by %q) is not what was sent as change %d (%s by %s)",
 			m.Seq, m.MessageType, m.Sender, id.serial, e.what, e.by)
 	}
 	c.books.see(id.serial, receipt{id: m.ID, seq: m.Seq, epoch: m.Epoch})
@@ -234,6 +236,7 @@ func (v *verifier) all(ctx context.Context, convos []*convo) (out Verification) 
 					fail = fmt.Errorf("read back conversation %s: %w", c.id, err)
 				} else {
 					out.Conversations++
+					v.done.Add(1)
 				}
 				out.Messages += s.messages
 				out.Commits += s.commits
