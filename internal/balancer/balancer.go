@@ -123,8 +123,8 @@ func (b *Balancer) looksReady(ctx context.Context, host string) bool {
 	return res.StatusCode == http.StatusOK
 }
 
-// RoundTrip sends the request to the next node that is ready.
-func (b *Balancer) RoundTrip(req *http.Request) (*http.Response, error) {
+// Next returns the host of the next node that is ready, "" if none is.
+func (b *Balancer) Next() string {
 	b.mu.Lock()
 	hosts := make([]string, 0, len(b.nodes))
 	for _, t := range b.nodes {
@@ -135,10 +135,18 @@ func (b *Balancer) RoundTrip(req *http.Request) (*http.Response, error) {
 	b.mu.Unlock()
 	slices.Sort(hosts) // a map gives them in no order
 	if len(hosts) == 0 {
+		return ""
+	}
+	return hosts[b.next.Add(1)%uint64(len(hosts))]
+}
+
+// RoundTrip sends the request to the next node that is ready.
+func (b *Balancer) RoundTrip(req *http.Request) (*http.Response, error) {
+	host := b.Next()
+	if host == "" {
 		return nil, errNobody
 	}
 	r := req.Clone(req.Context())
-	r.URL.Host = hosts[b.next.Add(1)%uint64(len(hosts))]
-	r.Host = r.URL.Host
+	r.URL.Host, r.Host = host, host
 	return b.base.RoundTrip(r)
 }

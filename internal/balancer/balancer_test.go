@@ -89,3 +89,17 @@ func TestRequestsGoWhereSomebodyIsReady(t *testing.T) {
 		t.Errorf("answers without b: %v", got)
 	}
 }
+
+func TestNextNamesWhoIsReady(t *testing.T) {
+	b := New(time.Millisecond)
+	t.Cleanup(b.Close)
+	if host := b.Next(); host != "" {
+		t.Errorf("%q is next of none", host)
+	}
+	node(t, b, "a")
+	node(t, b, "b")
+	await(t, b, 2)
+	if first, second, third := b.Next(), b.Next(), b.Next(); first == second || first != third {
+		t.Errorf("next are %q, %q, %q, want two in turn", first, second, third)
+	}
+}

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,7 +55,7 @@ func Cluster(ctx context.Context, o Options) (rows []Row, err error) {
 		return rows, nil
 	}
 	// Nodes tell of hand-offs in lines of this level.
-	f, err := startFleet(ctx, pg.URL(), rd.URL(), lease, "warn,app=info,delivery=info", "a", "b", "c")
+	f, err := startTestbed(ctx, pg.URL(), rd.URL(), lease, "warn,app=info,delivery=info", "a", "b", "c")
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +85,7 @@ func Cluster(ctx context.Context, o Options) (rows []Row, err error) {
 // quietFleet is P6 on nodes that log no line for a request, as the other side
 // of the ratio does not.
 func quietFleet(ctx context.Context, databaseURL, redisURL string, lease time.Duration, e Effort) (row Row, err error) {
-	f, err := startFleet(ctx, databaseURL, redisURL, lease, "warn,app=info", "a", "b")
+	f, err := startTestbed(ctx, databaseURL, redisURL, lease, "warn,app=info", "a", "b")
 	if err != nil {
 		return Row{}, err
 	}
@@ -95,7 +94,7 @@ func quietFleet(ctx context.Context, databaseURL, redisURL string, lease time.Du
 }
 
 // makeGroups makes conversations through the fleet's API.
-func makeGroups(ctx context.Context, f *fleet, prefix string, count int) ([]group, error) {
+func makeGroups(ctx context.Context, f *testbed, prefix string, count int) ([]group, error) {
 	api, err := f.api()
 	if err != nil {
 		return nil, err
@@ -107,7 +106,7 @@ func makeGroups(ctx context.Context, f *fleet, prefix string, count int) ([]grou
 
 // throughNonOwner is P6: getEpoch through a node that does not own the
 // conversation against the owner itself, and against a reverse proxy before it.
-func throughNonOwner(ctx context.Context, f *fleet, e Effort) (Row, error) {
+func throughNonOwner(ctx context.Context, f *testbed, e Effort) (Row, error) {
 	all, err := makeGroups(ctx, f, "p6", 1)
 	if err != nil {
 		return Row{}, err
@@ -120,15 +119,15 @@ func throughNonOwner(ctx context.Context, f *fleet, e Effort) (Row, error) {
 		return Row{}, err
 	}
 	owner, other := "", ""
-	for _, p := range f.nodes {
-		n, err := activeActors(p.internal)
+	for _, p := range f.Nodes() {
+		n, err := activeActors(p.Internal())
 		if err != nil {
 			return Row{}, err
 		}
 		if n > 0 {
-			owner = p.clients
+			owner = p.Clients()
 		} else {
-			other = p.clients
+			other = p.Clients()
 		}
 	}
 	if owner == "" || other == "" {
@@ -190,7 +189,7 @@ func activeActors(internal string) (int, error) {
 }
 
 // touch reads the epoch of every group once, which loads it where it belongs.
-func touch(ctx context.Context, f *fleet, ids []string, tok string) error {
+func touch(ctx context.Context, f *testbed, ids []string, tok string) error {
 	const connections = 64
 	var wg sync.WaitGroup
 	errs := make([]error, connections)
@@ -231,7 +230,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 // load sends small messages to groups in turn, over a number of connections,
 // until stop is called, which returns what became of each.
-func (f *fleet) load(ctx context.Context, groups []group, connections int) (stop func() []event, err error) {
+func (f *testbed) load(ctx context.Context, groups []group, connections int) (stop func() []event, err error) {
 	bodies := make([][]byte, len(groups))
 	for i, g := range groups {
 		if bodies[i], err = sendBody(g.id, 256); err != nil {
@@ -253,7 +252,7 @@ func (f *fleet) load(ctx context.Context, groups []group, connections int) (stop
 
 // rollingRestart is P9: the nodes restarted one after another under load, with
 // active conversations in memory.
-func rollingRestart(ctx context.Context, f *fleet, active int) (Row, error) {
+func rollingRestart(ctx context.Context, f *testbed, active int) (Row, error) {
 	some, err := makeGroups(ctx, f, "p9", 200)
 	if err != nil {
 		return Row{}, err
@@ -273,11 +272,11 @@ func rollingRestart(ctx context.Context, f *fleet, active int) (Row, error) {
 	began := time.Now()
 	slowest, moved := time.Duration(0), 0
 	for _, name := range f.names {
-		p, err := f.end(name, syscall.SIGTERM)
+		p, err := f.stop(ctx, name)
 		if err != nil {
 			return Row{}, errors.Join(err, fmt.Errorf("after %d requests", len(stop())))
 		}
-		slowest, moved = max(slowest, p.handed.took()), max(moved, p.handed.moved)
+		slowest, moved = max(slowest, p.Handed().Took()), max(moved, p.Handed().Moved)
 		if err := f.start(ctx, name); err != nil {
 			return Row{}, err
 		}
@@ -315,7 +314,7 @@ func rollingRestart(ctx context.Context, f *fleet, active int) (Row, error) {
 
 // killed is P10: a node killed under load, and the last request that failed or
 // was slow after it.
-func killed(ctx context.Context, f *fleet, lease time.Duration) (Row, error) {
+func killed(ctx context.Context, f *testbed, lease time.Duration) (Row, error) {
 	some, err := makeGroups(ctx, f, "p10", 200)
 	if err != nil {
 		return Row{}, err
@@ -326,7 +325,7 @@ func killed(ctx context.Context, f *fleet, lease time.Duration) (Row, error) {
 	}
 	pause(ctx, 5*time.Second)
 	at := time.Now()
-	if _, err := f.end("b", syscall.SIGKILL); err != nil {
+	if err := f.kill("b"); err != nil {
 		return Row{}, err
 	}
 	pause(ctx, lease+8*time.Second)
@@ -361,7 +360,7 @@ type bare struct {
 	token string
 }
 
-func bareGroups(ctx context.Context, f *fleet, prefix string, count int) (bare, error) {
+func bareGroups(ctx context.Context, f *testbed, prefix string, count int) (bare, error) {
 	did := "did:plc:" + prefix + "aaaaaaaaaaaaaaaaaaaa"
 	tok, err := token(did)
 	if err != nil {
@@ -371,7 +370,7 @@ func bareGroups(ctx context.Context, f *fleet, prefix string, count int) (bare, 
 	for i := range b.ids {
 		b.ids[i] = fmt.Sprintf("%x", fmt.Sprintf("%s-%07d", prefix, i))
 	}
-	conn, err := pgx.Connect(ctx, f.databaseURL())
+	conn, err := pgx.Connect(ctx, f.database)
 	if err != nil {
 		return bare{}, err
 	}
@@ -384,13 +383,4 @@ func bareGroups(ctx context.Context, f *fleet, prefix string, count int) (bare, 
 		}
 	}
 	return b, nil
-}
-
-func (f *fleet) databaseURL() string {
-	for _, e := range f.env {
-		if v, ok := strings.CutPrefix(e, "DATABASE_URL="); ok {
-			return v
-		}
-	}
-	return ""
 }

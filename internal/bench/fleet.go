@@ -4,125 +4,69 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 
+	"catbird/internal/balancer"
 	"catbird/internal/client"
+	"catbird/internal/fleet"
 )
 
-// fleet is a cluster of server processes on one PostgreSQL and one Redis, and
-// the load balancer before it: who asks for an address gets that of a node that
-// was ready a moment ago.
-type fleet struct {
-	program string
-	env     []string
-	names   []string
-
-	mu    sync.Mutex
-	nodes map[string]*serverProcess
-	ready atomic.Pointer[[]string]
-	next  atomic.Uint64
-	still atomic.Bool // nobody is looked at
-	stop  context.CancelFunc
-	wg    sync.WaitGroup
+// testbed is a cluster of server processes on one PostgreSQL and one Redis, and
+// the load balancer before it.
+type testbed struct {
+	*fleet.Fleet
+	balancer *balancer.Balancer
+	dir      string // of the program
+	names    []string
+	database string
 }
 
-type serverProcess struct {
-	cmd                       *exec.Cmd
-	clients, internal, gossip string
-	done                      chan struct{}
-
-	mu     sync.Mutex
-	handed handover
-}
-
-// handover is what a node handed over once it was told to leave, by its own
-// word: how many conversations, and when it began and had moved the last.
-type handover struct {
-	moved       int
-	began, last time.Time
-}
-
-func (h handover) took() time.Duration { return h.last.Sub(h.began) }
-
+// balancerLag is how often the balancer looks at each node.
 const balancerLag = 100 * time.Millisecond
 
-// startFleet builds the server and starts names one after another.
-func startFleet(ctx context.Context, databaseURL, redisURL string, lease time.Duration, logLevel string, names ...string) (*fleet, error) {
+// startTestbed builds the server and starts names one after another.
+func startTestbed(ctx context.Context, databaseURL, redisURL string, lease time.Duration, logLevel string, names ...string) (*testbed, error) {
 	dir, err := os.MkdirTemp("", "catbird-bench-")
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{program: filepath.Join(dir, "catbird-server"), nodes: map[string]*serverProcess{}, names: names}
-	build := exec.CommandContext(ctx, "go", "build", "-o", f.program, "./cmd/catbird-server")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return nil, fmt.Errorf("building the server: %w", err)
+	program, err := fleet.Build(ctx, dir)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	f.env = append(os.Environ(), "DATABASE_URL="+databaseURL, "REDIS_URL="+redisURL, "CLUSTER_SECRET="+secret,
-		"JWT_SECRET="+secret, "ENFORCE_JTI=false", "ENABLE_ACTOR_SYSTEM=true", "SERVER_HOST=127.0.0.1", "SERVER_PORT=0",
-		"INTERNAL_PORT=0", "GOSSIP_HOST=127.0.0.1", "GOSSIP_PORT=0", "LEASE_TTL="+lease.String(), "DRAIN_DELAY=500ms",
-		"LOG_LEVEL="+logLevel, "ACTOR_MAX=200000")
-	watch, cancel := context.WithCancel(ctx)
-	f.stop = cancel
-	f.ready.Store(&[]string{})
-	f.wg.Go(func() { f.balance(watch) })
+	b := &testbed{
+		Fleet: fleet.New(fleet.Config{Program: program, Env: []string{
+			"DATABASE_URL=" + databaseURL, "REDIS_URL=" + redisURL, "CLUSTER_SECRET=" + secret,
+			"JWT_SECRET=" + secret, "ENFORCE_JTI=false", "ENABLE_ACTOR_SYSTEM=true", "SERVER_HOST=127.0.0.1", "SERVER_PORT=0",
+			"INTERNAL_PORT=0", "GOSSIP_HOST=127.0.0.1", "GOSSIP_PORT=0", "LEASE_TTL=" + lease.String(), "DRAIN_DELAY=500ms",
+			"LOG_LEVEL=" + logLevel, "ACTOR_MAX=200000",
+		}}),
+		balancer: balancer.New(balancerLag), dir: dir, names: names, database: databaseURL,
+	}
 	for _, name := range names {
-		if err := f.start(ctx, name); err != nil {
-			return nil, errors.Join(err, f.close())
+		if err := b.start(ctx, name); err != nil {
+			return nil, errors.Join(err, b.close())
 		}
 	}
-	return f, nil
+	return b, nil
 }
 
 // start starts a node and waits until the balancer sends requests to it.
-func (f *fleet) start(ctx context.Context, name string) error {
-	p := &serverProcess{cmd: exec.Command(f.program, "serve"), done: make(chan struct{})}
-	p.cmd.Env = append(f.env, "NODE_NAME="+name)
-	f.mu.Lock()
-	var join []string
-	for _, other := range f.nodes {
-		join = append(join, other.gossip)
-	}
-	f.mu.Unlock()
-	if len(join) > 0 {
-		p.cmd.Env = append(p.cmd.Env, "GOSSIP_JOIN="+strings.Join(join, ","))
-	}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := p.cmd.StderrPipe()
+func (b *testbed) start(ctx context.Context, name string) error {
+	n, err := b.Start(ctx, fleet.Launch{Name: name})
 	if err != nil {
 		return err
 	}
-	if err := p.cmd.Start(); err != nil {
-		return fmt.Errorf("starting node %s: %w", name, err)
-	}
-	ready := make(chan struct{})
-	go p.follow(out, ready)
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	b.balancer.Set(name, n.Clients())
+	ctx, cancel := context.WithTimeout(ctx, fleet.DefaultPatience)
 	defer cancel()
-	select {
-	case <-ready:
-	case <-p.done:
-		return fmt.Errorf("node %s ended before it was ready", name)
-	case <-ctx.Done():
-		return fmt.Errorf("node %s: %w", name, ctx.Err())
-	}
-	f.mu.Lock()
-	f.nodes[name] = p
-	f.mu.Unlock()
-	for !contains(*f.ready.Load(), p.clients) {
+	for b.balancer.Ready() < len(b.Nodes()) {
 		select {
 		case <-time.After(balancerLag / 4):
 		case <-ctx.Done():
@@ -132,137 +76,36 @@ func (f *fleet) start(ctx context.Context, name string) error {
 	return nil
 }
 
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
+// stop stops a node in order. It serves until it has ended, and is looked at.
+func (b *testbed) stop(ctx context.Context, name string) (*fleet.Node, error) {
+	n, err := b.Stop(ctx, name)
+	b.balancer.Remove(name)
+	return n, err
 }
 
-func (p *serverProcess) follow(r io.Reader, ready chan<- struct{}) {
-	defer close(p.done)
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var l struct {
-			Message  string    `json:"msg"`
-			Clients  string    `json:"clients"`
-			Internal string    `json:"internal"`
-			Address  string    `json:"address"`
-			Time     time.Time `json:"time"`
-			Moved    int       `json:"moved"`
-		}
-		if json.Unmarshal(lines.Bytes(), &l) != nil {
-			continue
-		}
-		switch l.Message {
-		case "node started":
-			p.clients, p.internal = l.Clients, l.Internal
-		case "gossip started":
-			p.gossip = l.Address
-		case "handed conversations over":
-			p.mu.Lock()
-			p.handed.moved += l.Moved
-			p.handed.last = l.Time
-			p.mu.Unlock()
-		case "leaving":
-			p.mu.Lock()
-			p.handed = handover{began: l.Time, last: l.Time}
-			p.mu.Unlock()
-		case "node ready":
-			close(ready)
-		}
-	}
-	_ = p.cmd.Wait()
+// kill ends a node as a crash does.
+func (b *testbed) kill(name string) error {
+	_, err := b.Kill(name)
+	b.balancer.Remove(name)
+	return err
 }
 
-// end sends a signal to a node and waits for its end.
-func (f *fleet) end(name string, sig syscall.Signal) (*serverProcess, error) {
-	f.mu.Lock()
-	p := f.nodes[name]
-	delete(f.nodes, name)
-	if sig == syscall.SIGTERM {
-		f.nodes[name] = p // it still serves
-	}
-	f.mu.Unlock()
-	if err := p.cmd.Process.Signal(sig); err != nil {
-		return nil, err
-	}
-	select {
-	case <-p.done:
-	case <-time.After(time.Minute):
-		return nil, fmt.Errorf("node %s does not end", name)
-	}
-	f.mu.Lock()
-	delete(f.nodes, name)
-	f.mu.Unlock()
-	return p, nil
+func (b *testbed) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(len(b.names))*fleet.DefaultPatience)
+	defer cancel()
+	err := b.Close(ctx)
+	b.balancer.Close()
+	return errors.Join(err, os.RemoveAll(b.dir))
 }
 
-func (f *fleet) close() error {
-	var errs []error
-	for _, name := range f.names {
-		f.mu.Lock()
-		_, there := f.nodes[name]
-		f.mu.Unlock()
-		if there {
-			_, err := f.end(name, syscall.SIGTERM)
-			errs = append(errs, err)
-		}
-	}
-	f.stop()
-	f.wg.Wait()
-	return errors.Join(append(errs, os.RemoveAll(filepath.Dir(f.program)))...)
-}
-
-// balance looks at every node's readiness, again and again.
-func (f *fleet) balance(ctx context.Context) {
-	c := &http.Client{Timeout: time.Second, Transport: &http.Transport{}}
-	defer c.CloseIdleConnections()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(balancerLag):
-		}
-		if f.still.Load() {
-			continue
-		}
-		f.mu.Lock()
-		var addrs []string
-		for _, p := range f.nodes {
-			addrs = append(addrs, p.clients)
-		}
-		f.mu.Unlock()
-		ready := []string{}
-		for _, a := range addrs {
-			if res, err := c.Get("http://" + a + "/health/ready"); err == nil {
-				res.Body.Close()
-				if res.StatusCode == http.StatusOK {
-					ready = append(ready, a)
-				}
-			}
-		}
-		f.ready.Store(&ready)
-	}
-}
-
-// pick returns the address of a node that is ready.
-func (f *fleet) pick() string {
-	ready := *f.ready.Load()
-	if len(ready) == 0 {
-		return ""
-	}
-	return ready[f.next.Add(1)%uint64(len(ready))]
-}
+// pick returns the address of a node that is ready, "" if none is.
+func (b *testbed) pick() string { return b.balancer.Next() }
 
 // api returns a client of all nodes.
-func (f *fleet) api() (*client.Client, error) {
+func (b *testbed) api() (*client.Client, error) {
 	var urls []string
-	for _, a := range *f.ready.Load() {
-		urls = append(urls, "http://"+a)
+	for _, n := range b.Nodes() {
+		urls = append(urls, "http://"+n.Clients())
 	}
 	return client.New(client.Config{BaseURLs: urls, Token: func(did, _ string) (string, error) { return token(did) }})
 }
@@ -277,11 +120,11 @@ type event struct {
 // watched sends through the balancer, one request after another on each
 // connection, until ctx ends, and keeps what became of each. A connection moves
 // on when it is told to, as clients and balancers do.
-func (f *fleet) watched(ctx context.Context, connections int, next func(buf *bytes.Buffer, connection, n int)) []event {
+func (b *testbed) watched(ctx context.Context, connections int, next func(buf *bytes.Buffer, connection, n int)) []event {
 	parts := make([][]event, connections)
 	var wg sync.WaitGroup
 	for i := range connections {
-		wg.Go(func() { parts[i] = f.follow(ctx, i, next) })
+		wg.Go(func() { parts[i] = b.follow(ctx, i, next) })
 	}
 	wg.Wait()
 	var all []event
@@ -291,7 +134,7 @@ func (f *fleet) watched(ctx context.Context, connections int, next func(buf *byt
 	return all
 }
 
-func (f *fleet) follow(ctx context.Context, i int, next func(buf *bytes.Buffer, connection, n int)) (events []event) {
+func (b *testbed) follow(ctx context.Context, i int, next func(buf *bytes.Buffer, connection, n int)) (events []event) {
 	var conn net.Conn
 	var in *bufio.Reader
 	var buf bytes.Buffer
@@ -308,7 +151,7 @@ func (f *fleet) follow(ctx context.Context, i int, next func(buf *bytes.Buffer, 
 		sent := time.Now()
 		var err error
 		if conn == nil {
-			if conn, err = net.DialTimeout("tcp", f.pick(), time.Second); err == nil {
+			if conn, err = net.DialTimeout("tcp", b.pick(), time.Second); err == nil {
 				in = bufio.NewReaderSize(conn, 64<<10)
 			} else {
 				conn = nil

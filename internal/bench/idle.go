@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,9 +22,9 @@ const idleSpan = 70 * time.Second
 
 // idleNode is P8: what a node with active actors asks of Redis and of the
 // database while nothing happens. The other two nodes are stopped first.
-func idleNode(ctx context.Context, f *fleet, databaseURL, redisURL string, active int) (Row, error) {
+func idleNode(ctx context.Context, f *testbed, databaseURL, redisURL string, active int) (Row, error) {
 	for _, name := range []string{"b", "c"} {
-		if _, err := f.end(name, syscall.SIGTERM); err != nil {
+		if _, err := f.stop(ctx, name); err != nil {
 			return Row{}, err
 		}
 	}
@@ -36,7 +35,11 @@ func idleNode(ctx context.Context, f *fleet, databaseURL, redisURL string, activ
 	if err := touch(ctx, f, all.ids, all.token); err != nil {
 		return Row{}, fmt.Errorf("loading: %w", err)
 	}
-	held, err := metric(f.nodes["a"].clients, "actor_registry_active_actors")
+	a, err := f.Node("a")
+	if err != nil {
+		return Row{}, err
+	}
+	held, err := metric(a.Clients(), "actor_registry_active_actors")
 	if err != nil {
 		return Row{}, err
 	}
@@ -45,8 +48,8 @@ func idleNode(ctx context.Context, f *fleet, databaseURL, redisURL string, activ
 		return Row{}, err
 	}
 	defer w.close(ctx)
-	f.still.Store(true) // who asks whether a node is ready makes it ask the database
-	defer f.still.Store(false)
+	f.balancer.Remove("a") // who asks whether a node is ready makes it ask the database
+	defer f.balancer.Set("a", a.Clients())
 	pause(ctx, 5*time.Second) // the last folds and notes
 	if err := w.begin(ctx); err != nil {
 		return Row{}, err
@@ -56,7 +59,7 @@ func idleNode(ctx context.Context, f *fleet, databaseURL, redisURL string, activ
 	if err != nil {
 		return Row{}, err
 	}
-	f.still.Store(false)
+	f.balancer.Set("a", a.Clients())
 	for _, name := range []string{"b", "c"} {
 		if err := f.start(ctx, name); err != nil {
 			return Row{}, err
