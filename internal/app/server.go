@@ -34,11 +34,11 @@ type server struct {
 	http *http.Server
 	// handler is what is served. It may be replaced before serve.
 	handler http.Handler
-	ln   *gate
-	raw  net.Listener  // what ln limits
-	open atomic.Int64  // connections
-	none chan struct{} // holds a token when open has fallen to 0
-	done chan error    // Serve's result, once
+	ln      *gate
+	raw     net.Listener  // what ln limits
+	open    atomic.Int64  // connections
+	none    chan struct{} // holds a token when open has fallen to 0
+	done    chan error    // Serve's result, once
 
 	closing atomic.Bool // accepting is to end
 }
