@@ -19,8 +19,10 @@ func (h *Host) Lose(to *Host) error {
 	return h.own.ip("neigh replace " + to.Addr + " lladdr " + nobody + " dev eth0 nud permanent")
 }
 
-// Find undoes Lose.
-func (h *Host) Find(to *Host) error { return h.own.ip("neigh del " + to.Addr + " dev eth0") }
+// Find undoes Lose, and does nothing where nothing is lost.
+func (h *Host) Find(to *Host) error {
+	return h.own.ip("neigh flush to " + to.Addr + " dev eth0 nud permanent")
+}
 
 // Slow lets h send no more than bitsPerSecond to the other host, until Restore;
 // where that is less than it has to say, it waits in a queue and is lost in the
@@ -31,7 +33,8 @@ func (h *Host) Slow(to *Host, bitsPerSecond int) error {
 		return fmt.Errorf("%w: %w", errNoShaping, err)
 	}
 	err := h.own.batch("tc",
-		"qdisc add dev eth0 root handle 1: htb default 1 r2q 1",
+		unshaped,
+		"qdisc replace dev eth0 root handle 1: htb default 1 r2q 1",
 		"class add dev eth0 parent 1: classid 1:1 htb rate 10gbit quantum 60000",
 		fmt.Sprintf("class add dev eth0 parent 1: classid 1:2 htb rate %dbit quantum 1500", bitsPerSecond),
 		"qdisc add dev eth0 parent 1:2 handle 2: pfifo limit 64",
@@ -44,5 +47,8 @@ func (h *Host) Slow(to *Host, bitsPerSecond int) error {
 	return nil
 }
 
-// Restore undoes Slow.
-func (h *Host) Restore() error { return h.own.batch("tc", "qdisc del dev eth0 root") }
+// unshaped makes the host send as fast as it can.
+const unshaped = "qdisc replace dev eth0 root noqueue"
+
+// Restore undoes Slow, and does nothing where nobody is slow.
+func (h *Host) Restore() error { return h.own.batch("tc", unshaped) }
