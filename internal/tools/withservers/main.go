@@ -13,11 +13,10 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"strings"
 	"syscall"
-	"time"
 
 	"catbird/internal/testenv"
+	"catbird/internal/tools/apt"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -68,7 +67,7 @@ func provide(ctx context.Context) (env []string, closeAll func(), err error) {
 	if _, err := exec.LookPath("gcc"); err != nil && os.Getenv("CC") == "" {
 		missing = append(missing, "gcc", "libc6-dev")
 	}
-	if err := ensure(ctx, missing, errors.New("the race detector needs a C compiler (apt-get install gcc libc6-dev)")); err != nil {
+	if err := apt.Ensure(ctx, says{}, missing, errors.New("the race detector needs a C compiler (apt-get install gcc libc6-dev)")); err != nil {
 		return nil, closeAll, err
 	}
 	for _, s := range services {
@@ -77,7 +76,7 @@ func provide(ctx context.Context) (env []string, closeAll func(), err error) {
 		}
 		server, err := s.start()
 		if err != nil {
-			if err := ensure(ctx, s.packages, err); err != nil {
+			if err := apt.Ensure(ctx, says{}, s.packages, err); err != nil {
 				return nil, closeAll, err
 			}
 			if server, err = s.start(); err != nil {
@@ -90,35 +89,12 @@ func provide(ctx context.Context) (env []string, closeAll func(), err error) {
 	return env, closeAll, nil
 }
 
-// ensure installs packages where that is possible, and returns why otherwise.
-func ensure(ctx context.Context, packages []string, why error) error {
-	if len(packages) == 0 {
-		return nil
-	}
-	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
-		return why
-	}
-	fmt.Fprintln(os.Stderr, "withservers: installing", strings.Join(packages, " "))
-	install := append([]string{"install", "--yes", "--no-install-recommends"}, packages...)
-	for _, args := range [][]string{{"update"}, install} {
-		if out, err := apt(ctx, args); err != nil {
-			return fmt.Errorf("%w (apt-get %s: %v: %s)", why, args[0], err, lastLine(out))
-		}
-	}
-	return nil
-}
+// says puts this command's name before what is said.
+type says struct{}
 
-func apt(ctx context.Context, args []string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-qq"}, args...)...)
-	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-	return cmd.CombinedOutput()
-}
-
-func lastLine(out []byte) string {
-	text := strings.TrimSpace(string(out))
-	return text[strings.LastIndexByte(text, '\n')+1:]
+func (says) Write(p []byte) (int, error) {
+	_, err := fmt.Fprintf(os.Stderr, "withservers: %s", p)
+	return len(p), err
 }
 
 func execute(args, env []string) int {
