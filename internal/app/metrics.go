@@ -69,6 +69,15 @@ func (a *App) registerConnections() error {
 			Name: "actor_registry_max_actors", Help: "Conversations that this node may hold in memory: ACTOR_MAX.",
 		}, func() float64 { return float64(a.cfg.Actors.Max) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "actor_rollout_percent", Help: "Share of the conversations that the flags give to actors; 0 while actors are off.",
+		}, func() float64 {
+			f := a.delivery.Flags()
+			if !f.ActorSystem {
+				return 0
+			}
+			return float64(f.RolloutPercent)
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "session_ttl_seconds", Help: "How long a silent node keeps what it holds: LEASE_TTL.",
 		}, func() float64 { return a.cfg.Cluster.LeaseTTL.Seconds() }),
 	} {

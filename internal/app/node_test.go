@@ -75,7 +75,7 @@ func TestMetrics(t *testing.T) {
 	}
 	for _, name := range []string{
 		"actor_registry_active_actors 1", "actor_message_duration_seconds_bucket{message_type=", "actor_messages_total",
-		"actor_spawns_total 1", "actor_spawn_failures_total 0", "actor_stops_total{reason=", "actor_flag_changes_total 0",
+		"actor_spawns_total 1", "actor_spawn_failures_total 0", "actor_stops_total{reason=", "actor_flag_changes_total 0", "actor_rollout_percent 100",
 		"actor_errors_total{error_type=", "actor_mailbox_size", "db_pool_connections_active", "db_pool_connections_idle",
 		"db_pool_connections_max", "db_pool_waits_total", "http_requests_total{", "http_connections_open", "node_ready 1",
 		"session_renewals_total{", "housekeeping_runs_total{", "catbird_build_info{", "go_goroutines",
@@ -110,8 +110,10 @@ func TestOperatorAPI(t *testing.T) {
 	if page, err := op.Actors(ctx, 10, ""); err != nil || len(page.Actors) != 0 {
 		t.Errorf("with actors off there are %+v, %v", page, err)
 	}
-	if _, _, body := apptest.Get(t, n.URL+"/metrics"); !strings.Contains(body, "\nactor_flag_changes_total 1") {
-		t.Error("the change of the flags is not counted")
+	for _, want := range []string{"\nactor_flag_changes_total 1\n", "\nactor_rollout_percent 0\n"} {
+		if _, _, body := apptest.Get(t, n.URL+"/metrics"); !strings.Contains(body, want) {
+			t.Errorf("after the change of the flags the metrics say no %q", want)
+		}
 	}
 	checkIntegrity(t, n)
 }
