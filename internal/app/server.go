@@ -67,6 +67,12 @@ func (s *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if c, ok := r.Context().Value(gatedKey{}).(*gated); ok && !c.serving() {
 		panic(http.ErrAbortHandler) // net/http's own way to end a connection
 	}
+	if len(r.TransferEncoding) > 0 {
+		// It may have had a Content-Length too, which net/http keeps to itself. A
+		// proxy that went by that one would take what follows for another request
+		// than we do (RFC 9112 section 6.1).
+		w.Header()["Connection"] = []string{"close"}
+	}
 	s.handler.ServeHTTP(w, r)
 }
 
