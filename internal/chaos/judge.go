@@ -2,11 +2,13 @@ package chaos
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"catbird/conversation"
 	"catbird/internal/client"
 	"catbird/internal/history"
 )
@@ -56,6 +58,11 @@ func (t *theatre) judge(ctx context.Context) (Verdict, error) {
 func (t *theatre) sumUp(v *Verdict, all []history.Op, until time.Duration) {
 	ops := slices.DeleteFunc(slices.Clone(all), func(op history.Op) bool { return op.Call > until })
 	v.Requests, v.Answers = len(ops), count(ops)
+	for _, a := range v.Answers {
+		if a.Code == conversation.InternalServerError {
+			v.Findings = append(v.Findings, Finding{Rule: "nothing is answered with a fault of ours", Text: fmt.Sprintf("%d attempts were", a.Count)})
+		}
+	}
 	calm, troubled := split(ops, t.nemesis.spells)
 	v.Calm, v.Troubled = latencies(calm), latencies(troubled)
 	v.Faults = faultRows(ops, t.nemesis.spells)
@@ -72,7 +79,11 @@ func (t *theatre) judgeData(ctx context.Context, v *Verdict) error {
 		return fmt.Errorf("looking through the data: %w", err)
 	}
 	if !damage.Clean() {
-		v.Findings = append(v.Findings, Finding{Rule: "the data is whole", Text: fmt.Sprintf("%+v", damage)})
+		text, err := json.MarshalIndent(damage, "", "  ")
+		if err != nil {
+			return fmt.Errorf("telling what is damaged: %w", err)
+		}
+		v.Findings = append(v.Findings, Finding{Rule: "the data is whole", Text: string(text)})
 	}
 	steps, err := t.ground.readTrail(ctx)
 	if err != nil {
@@ -82,6 +93,11 @@ func (t *theatre) judgeData(ctx context.Context, v *Verdict) error {
 	if err != nil {
 		return err
 	}
+	crashes, err := checkNodes(t.report.nodes)
+	if err != nil {
+		return err
+	}
+	v.Findings = append(v.Findings, crashes...)
 	v.Steps, v.Rows = len(steps), len(logs)
 	v.Findings = append(v.Findings, checkTrail(steps)...)
 	v.Findings = append(v.Findings, checkLedger(t.rec.History().Ops, logs)...)

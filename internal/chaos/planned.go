@@ -211,10 +211,14 @@ func (f *front) drain(ctx context.Context, name string) error {
 	return errors.Join(f.stop(ctx, name), f.start(ctx, name))
 }
 
+// calmBetween is how long nothing is changed between two changes: what latencies
+// before are.
+const calmBetween = 1500 * time.Millisecond
+
 // makeChanges makes one change after another, with calm before each.
 func (t *theatre) makeChanges(ctx context.Context, f *front) error {
 	for i, p := range plan {
-		pause(ctx, t.opt.Lease)
+		pause(ctx, calmBetween)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -235,6 +239,6 @@ func (t *theatre) makeChanges(ctx context.Context, f *front) error {
 		t.report.event(event{At: s.To, Wall: time.Now(), Round: s.Round, What: "whole", Fault: &s.Fault})
 		t.nemesis.spells = append(t.nemesis.spells, s)
 	}
-	pause(ctx, t.opt.Lease)
+	pause(ctx, calmBetween)
 	return nil
 }

@@ -43,8 +43,10 @@ func newReport(opt Options) (*report, error) {
 		return nil, errors.New("no folder for the report")
 	}
 	r := &report{dir: opt.Dir, nodes: filepath.Join(opt.Dir, nodesDir)}
-	if err := os.MkdirAll(r.nodes, 0o755); err != nil {
-		return nil, fmt.Errorf("making the report's folder: %w", err)
+	for _, dir := range []string{r.nodes, filepath.Join(opt.Dir, violationDir)} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("making the report's folder: %w", err)
+		}
 	}
 	var err error
 	if r.history, err = r.create(historyFile); err != nil {

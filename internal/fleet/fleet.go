@@ -236,14 +236,18 @@ func (f *Fleet) remove(name string) {
 	delete(f.nodes, name)
 }
 
-// Close stops all nodes, one after another, and kills those that do not stop.
+// Close stops all nodes at once, and kills those that do not stop.
 func (f *Fleet) Close(ctx context.Context) error {
-	var errs []error
-	for _, n := range f.Nodes() {
-		_ = n.Signal(syscall.SIGCONT) // it may be frozen
-		_, err := f.Stop(ctx, n.Name)
-		errs = append(errs, err)
+	nodes := f.Nodes()
+	errs := make([]error, len(nodes))
+	var wg sync.WaitGroup
+	for i, n := range nodes {
+		wg.Go(func() {
+			_ = n.Signal(syscall.SIGCONT) // it may be frozen
+			_, errs[i] = f.Stop(ctx, n.Name)
+		})
 	}
+	wg.Wait()
 	return errors.Join(errs...)
 }
 
