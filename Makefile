@@ -14,7 +14,7 @@ TOOLS   := .tools
 SERVERS := go run ./internal/tools/withservers --
 TEST    := go test -p 2 -timeout 15m
 
-.PHONY: help run build test vet lint fmt bench smoke fuzz cover clean tools
+.PHONY: help run build test vet lint fmt bench chaos smoke fuzz cover clean tools
 
 help: ## List what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -46,6 +46,10 @@ bench: ## Measure what must be reached, as ratios, and print the table (FIGURES=
 smoke: ## Try a deployment out through its clients' port (URL=https://…, with JWT_SECRET set or TOKEN=file)
 	@test -n "$(URL)" || { echo "make smoke URL=https://…: the clients' port of what is to be tried out"; exit 2; }
 	@go run ./cmd/catbirdctl smoke --url "$(URL)" $(if $(TOKEN),--token "$(TOKEN)")
+
+# CHAOS_SECONDS, CHAOS_SEED, CHAOS_DIR and more are read by the program.
+chaos: ## Let a cluster go through faults while clients use it, and judge it (CHAOS_SECONDS=120, CHAOS_SEED=…; CHAOS_FLAGS=--planned)
+	go run ./internal/tools/chaos $(CHAOS_FLAGS)
 
 # go test fuzzes one target of one package at a time.
 FUZZTIME ?= 10s
