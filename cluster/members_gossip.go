@@ -50,7 +50,9 @@ type MembersConfig struct {
 	// Registerer takes the metrics; nil keeps them private.
 	Registerer prometheus.Registerer
 
-	// transport wraps the network, for tests that cut it.
+	// network is what gossip goes through; nil means sockets.
+	network network
+	// transport wraps the node's end of it, for tests that cut it.
 	transport func(memberlist.NodeAwareTransport) memberlist.NodeAwareTransport
 }
 
@@ -109,6 +111,9 @@ type Members struct {
 func NewMembers(cfg MembersConfig) (*Members, error) {
 	if cfg.Resolver == nil {
 		cfg.Resolver = systemResolver
+	}
+	if cfg.network == nil {
+		cfg.network = sockets{}
 	}
 	if cfg.SeekEvery <= 0 {
 		cfg.SeekEvery = defaultSeekEvery

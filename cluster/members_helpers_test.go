@@ -94,9 +94,14 @@ type source interface {
 // await waits until what s sees is as wanted.
 func await(t testing.TB, s source, what string, ok func(*Roster) bool) {
 	t.Helper()
+	awaitFor(t, s, patience, what, ok)
+}
+
+func awaitFor(t testing.TB, s source, atMost time.Duration, what string, ok func(*Roster) bool) {
+	t.Helper()
 	changes, cancel := s.Subscribe()
 	defer cancel()
-	limit := time.After(patience)
+	limit := time.After(atMost)
 	for !ok(s.View()) {
 		select {
 		case <-changes:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"net"
 	"net/netip"
 	"strconv"
@@ -59,25 +58,25 @@ func (m *Members) listen(ctx, run context.Context) (*memberlist.Memberlist, erro
 	if err != nil {
 		return nil, err
 	}
-	network, err := openTransport(bind, m.cfg.BindPort, c.Logger)
+	end, err := m.cfg.network.listen(bind, m.cfg.BindPort, c.Logger)
 	if err != nil {
 		return nil, err
 	}
-	c.BindAddr, c.BindPort = bind.String(), network.GetAutoBindPort()
+	c.BindAddr, c.BindPort = bind.String(), end.GetAutoBindPort()
 	advertise, err := m.advertise(ctx, bind, c.BindPort)
 	if err != nil {
-		closeTransport(network)
+		closeTransport(end)
 		return nil, err
 	}
 	c.AdvertiseAddr, c.AdvertisePort = advertise.Addr().String(), int(advertise.Port())
 	m.setGossipAddress(advertise)
-	c.Transport = dialer{network, run}
+	c.Transport = dialer{end, m.cfg.network, run}
 	if m.cfg.transport != nil {
-		c.Transport = m.cfg.transport(dialer{network, run})
+		c.Transport = m.cfg.transport(dialer{end, m.cfg.network, run})
 	}
 	list, err := memberlist.Create(c)
 	if err != nil {
-		closeTransport(network)
+		closeTransport(end)
 		return nil, err
 	}
 	return list, nil
@@ -88,60 +87,6 @@ func (m *Members) setGossipAddress(a netip.AddrPort) {
 	m.self.GossipAddress = a.String()
 	m.mu.Unlock()
 	m.rebuild()
-}
-
-// dialer is the library's network with connections that Stop ends.
-type dialer struct {
-	*memberlist.NetTransport
-	run context.Context
-}
-
-// DialTimeout opens a stream to addr.
-func (d dialer) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	return (&net.Dialer{Timeout: timeout}).DialContext(d.run, "tcp", addr)
-}
-
-// DialAddressTimeout opens a stream to a.
-func (d dialer) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	return d.DialTimeout(a.Addr, timeout)
-}
-
-// openTransport listens. With port 0 the TCP port that the system gives may be
-// taken on UDP, hence the tries.
-func openTransport(bind netip.Addr, port int, logger *log.Logger) (*memberlist.NetTransport, error) {
-	var errs error
-	for range 10 {
-		t, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
-			BindAddrs: []string{bind.String()}, BindPort: port, Logger: logger,
-		})
-		if err == nil {
-			return t, nil
-		}
-		errs = err
-		if port != 0 {
-			break
-		}
-	}
-	return nil, errs
-}
-
-// closeTransport closes a transport that nobody reads from; its listeners may
-// be waiting to hand something over.
-func closeTransport(t *memberlist.NetTransport) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = t.Shutdown() // always nil
-	}()
-	for {
-		select {
-		case <-t.PacketCh():
-		case conn := <-t.StreamCh():
-			_ = conn.Close()
-		case <-done:
-			return
-		}
-	}
 }
 
 func (m *Members) bindAddress(ctx context.Context) (netip.Addr, error) {

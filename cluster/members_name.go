@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -153,7 +152,7 @@ func (m *Members) question(ctx context.Context, r *rival) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
-		if refuses(ctx, r.GossipAddress) {
+		if m.refuses(ctx, r.GossipAddress) {
 			cancel()
 		}
 	})
@@ -174,8 +173,8 @@ func (m *Members) question(ctx context.Context, r *rival) {
 }
 
 // refuses reports whether nobody listens at address, which a node always does.
-func refuses(ctx context.Context, address string) bool {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+func (m *Members) refuses(ctx context.Context, address string) bool {
+	conn, err := m.cfg.network.dial(ctx, address)
 	if err != nil {
 		return errors.Is(err, syscall.ECONNREFUSED)
 	}
