@@ -103,7 +103,9 @@ func Check(ctx context.Context, h History, cfg CheckConfig) (Report, error) {
 		})
 	}
 	wg.Wait()
-	return gather(found)
+	r, err := gather(found)
+	r.Violations = append(r.Violations, checkTenures(h.Tenures)...)
+	return r, err
 }
 
 // finding is what came of one conversation.
@@ -128,9 +130,19 @@ func gather(found []finding) (Report, error) {
 // check decides one conversation.
 func (s subject) check(ctx context.Context, cfg CheckConfig) finding {
 	begin := time.Now()
+	checked := len(s.ops)
+	s = s.resolve()
 	v, err := s.decide(ctx, cfg.PerConvo, cfg.AnyMemberRemoves)
-	f := finding{err: err, result: Result{Convo: s.convo.ID, Verdict: v, Ops: len(s.ops)}}
+	f := finding{err: err, result: Result{Convo: s.convo.ID, Verdict: v, Ops: checked}}
 	f.result.Took = time.Since(begin)
+	if f.violations = s.checkPages(); len(f.violations) > 0 {
+		f.result.Verdict = Violated
+	}
+	if v != Violated || err != nil {
+		return f
+	}
+	one, err := s.reduce(ctx, cfg.PerConvo, cfg.AnyMemberRemoves).violation(cfg)
+	f.violations, f.err = append(f.violations, one), err
 	return f
 }
 

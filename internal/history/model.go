@@ -16,6 +16,7 @@ type model struct {
 	people           []string // DIDs, by bit
 	creator          int
 	anyMemberRemoves bool
+	known            placed
 }
 
 // state is the model's state. It is never changed, only replaced.
@@ -77,6 +78,9 @@ func (m *model) step(s state, c *call) (bool, state) {
 		return out.Seq == s.seq && s.holds(s.seq, out.Rows) && int64(len(out.Rows)) == s.seq, s
 	}
 	a, next := m.change(s, c)
+	if a.code == "" && next.seq > s.seq && !m.known.allow(c, next) {
+		return false, s
+	}
 	return a.fits(out), next
 }
 
@@ -87,14 +91,15 @@ func (m *model) stepUnknown(s state, c *call) (bool, state) {
 	if d := s.find(c.key); d != nil {
 		return true, s
 	}
-	if s.seq < c.notBefore || (c.at != 0 && s.seq != c.at-1) {
+	place := c.op.Output.Seq // where pages show it
+	if place != 0 && s.seq != place-1 {
 		return false, s
 	}
 	a, next := m.change(s, c)
 	if a.code != "" {
-		return c.at == 0, s
+		return place == 0, s
 	}
-	return true, next
+	return m.known.allow(c, next), next
 }
 
 // answer is what a change is to be told.

@@ -1,11 +1,16 @@
 package history
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/fnv"
 	"slices"
+	"strconv"
+
+	"catbird/conversation"
 )
 
 // maxPeople is how many people one conversation's history may name.
@@ -20,9 +25,14 @@ type call struct {
 	body   uint64 // what is asked for, without the key
 	sum    uint64 // the same for changes that do the same
 
-	// What pages tell of a change that nobody has an answer to: the seq it has,
-	// or else the seq before which it certainly did not take effect.
-	at, notBefore int64
+}
+
+// request says which operations are attempts of one request.
+func (c *call) request() int64 {
+	if c.key != 0 {
+		return -int64(c.key)
+	}
+	return c.op.ID
 }
 
 // subject is the history of one conversation, ready to be checked.
@@ -59,7 +69,7 @@ func subjects(h History) ([]subject, error) {
 		out[at].ops = append(out[at].ops, *op)
 	}
 	for _, s := range out {
-		slices.SortStableFunc(s.ops, func(a, b Op) int { return int(a.Call - b.Call) })
+		slices.SortStableFunc(s.ops, func(a, b Op) int { return cmp.Compare(a.Call, b.Call) })
 	}
 	return out, nil
 }
@@ -90,6 +100,9 @@ func (op *Op) wellFormed() error {
 	if (op.Output.Outcome == Succeeded) != (op.Output.Code == "") && op.Output.Outcome != Unknown {
 		return fmt.Errorf("outcome %q with code %q", op.Output.Outcome, op.Output.Code)
 	}
+	if op.Output.Code == conversation.EpochMismatch && op.Input.Epoch == nil {
+		return errors.New("EpochMismatch without an epoch")
+	}
 	if op.Return < op.Call {
 		return errors.New("it returned before it was called")
 	}
@@ -113,7 +126,7 @@ func (s subject) prepare(anyMemberRemoves bool) (*model, []*call, error) {
 		return nil, nil, fmt.Errorf("conversation %s: %d people, at most %d can be told apart", s.convo.ID, len(p.names), maxPeople)
 	}
 	m.people = p.names
-	s.resolve(calls)
+	m.known = s.placed(calls)
 	return m, calls, nil
 }
 
@@ -146,12 +159,14 @@ type keyOf struct {
 	key    string
 }
 
+func (op *Op) keyOf() keyOf { return keyOf{op.Caller, op.Kind, op.Input.Key} }
+
 // attempts numbers the keys that more than one operation has.
 func attempts(ops []Op) map[keyOf]int {
 	count := map[keyOf]int{}
 	numbers := map[keyOf]int{}
 	for i := range ops {
-		k := keyOf{ops[i].Caller, ops[i].Kind, ops[i].Input.Key}
+		k := ops[i].keyOf()
 		if k.key == "" {
 			continue
 		}
@@ -163,7 +178,7 @@ func attempts(ops []Op) map[keyOf]int {
 }
 
 func newCall(op *Op, p *people, keys map[keyOf]int) *call {
-	c := &call{op: op, key: keys[keyOf{op.Caller, op.Kind, op.Input.Key}]}
+	c := &call{op: op, key: keys[op.keyOf()]}
 	if op.Kind != ReadLog {
 		c.caller = p.of(op.Caller)
 	}
@@ -171,74 +186,34 @@ func newCall(op *Op, p *people, keys map[keyOf]int) *call {
 	if op.Kind == LeaveConvo && len(op.Input.DIDs) == 0 {
 		c.who = bit(c.caller)
 	}
-	h := fnv.New64a()
-	text := func(s string) {
-		h.Write(binary.AppendUvarint(nil, uint64(len(s))))
-		h.Write([]byte(s))
-	}
+	c.body = op.body()
+	h, text := hasher()
+	text(strconv.FormatUint(c.body, 16))
+	text(op.Caller)
+	text(string(op.Kind))
+	text(strconv.FormatInt(c.request(), 10))
+	c.sum = mix(h.Sum64())
+	return c
+}
+
+// body is what is asked for, without by whom and under which key.
+func (op *Op) body() uint64 {
+	h, text := hasher()
 	text(op.Input.Payload)
 	for _, did := range op.Input.DIDs {
 		text(did)
 	}
 	if e := op.Input.Epoch; e != nil {
-		h.Write(binary.AppendVarint([]byte{1}, *e))
+		text(strconv.FormatInt(*e, 10))
 	}
-	c.body = h.Sum64()
-	text(op.Caller)
-	text(string(op.Kind))
-	text(op.Output.MessageID)
-	h.Write(binary.AppendVarint(nil, int64(c.key)))
-	c.sum = mix(h.Sum64())
-	return c
+	return h.Sum64()
 }
 
-// resolve finds in the pages what became of the changes that nobody has an
-// answer to. It narrows down when they may have taken effect, which spares the
-// search trying every instant, and loses nothing: each other instant would
-// contradict a page.
-func (s subject) resolve(calls []*call) {
-	seen, upTo := s.seen()
-	owners := map[string]*call{} // by payload; nil: of several requests
-	for _, c := range calls {
-		if !c.op.Kind.changes() || c.op.Input.Payload == "" {
-			continue
-		}
-		o, known := owners[c.op.Input.Payload]
-		if known && (o == nil || c.key == 0 || o.key != c.key) {
-			owners[c.op.Input.Payload] = nil
-			continue
-		}
-		owners[c.op.Input.Payload] = c
+// hasher returns a hash, and what adds a text to it so that its end shows.
+func hasher() (h hash.Hash64, text func(string)) {
+	h = fnv.New64a()
+	return h, func(s string) {
+		_, _ = h.Write(binary.AppendUvarint(nil, uint64(len(s)))) // never fails
+		_, _ = h.Write([]byte(s))
 	}
-	for _, c := range calls {
-		if c.op.Output.Outcome != Unknown || owners[c.op.Input.Payload] == nil {
-			continue
-		}
-		if r, ok := seen[c.op.Input.Payload]; ok {
-			c.at = r.Seq
-		} else {
-			c.notBefore = upTo
-		}
-	}
-}
-
-// seen returns the rows that any page shows, by payload, and the seq up to
-// which pages show all rows.
-func (s subject) seen() (byPayload map[string]Row, upTo int64) {
-	byPayload = map[string]Row{}
-	seqs := map[int64]bool{}
-	note := func(rows []Row) {
-		for _, r := range rows {
-			byPayload[r.Payload] = r
-			seqs[r.Seq] = true
-		}
-	}
-	note(s.convo.Rows)
-	for i := range s.ops {
-		note(s.ops[i].Output.Rows)
-	}
-	for seqs[upTo+1] {
-		upTo++
-	}
-	return byPayload, upTo
 }

@@ -41,6 +41,8 @@ func (op *Op) asked() (args []string) {
 // String says what a client was told.
 func (o Output) String() string {
 	switch {
+	case o.Outcome == Unknown && o.Seq != 0:
+		return fmt.Sprintf("unknown, but stored at seq %d", o.Seq)
 	case o.Outcome == Unknown:
 		return strings.TrimSpace("unknown " + string(o.Code))
 	case o.Code != "" && o.Epoch != 0:
