@@ -14,7 +14,7 @@ TOOLS   := .tools
 SERVERS := go run ./internal/tools/withservers --
 TEST    := go test -p 2 -timeout 15m
 
-.PHONY: help run build test vet lint fmt bench chaos smoke fuzz cover clean tools
+.PHONY: help run build test vet lint fmt bench soak chaos smoke fuzz cover clean tools
 
 help: ## List what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -47,9 +47,12 @@ smoke: ## Try a deployment out through its clients' port (URL=https://…, with 
 	@test -n "$(URL)" || { echo "make smoke URL=https://…: the clients' port of what is to be tried out"; exit 2; }
 	@go run ./cmd/catbirdctl smoke --url "$(URL)" $(if $(TOKEN),--token "$(TOKEN)")
 
-# CHAOS_SECONDS, CHAOS_SEED, CHAOS_DIR and more are read by the program.
-chaos: ## Let a cluster go through faults while clients use it, and judge it (CHAOS_SECONDS=120, CHAOS_SEED=…; CHAOS_FLAGS=--planned)
-	go run ./internal/tools/chaos $(CHAOS_FLAGS)
+# Its settings are variables that the program reads: docs/chaos.md lists them.
+chaos: ## Let a cluster go through faults while clients use it, and judge it (CHAOS_SECONDS=120, CHAOS_SEED=…; CHAOS_PLANNED=true: planned changes)
+	go run ./internal/tools/chaos
+
+soak: ## Run a cluster at full load for long, and see whether what it uses levels off (SOAK_SECONDS=600)
+	go run ./internal/tools/soak
 
 # go test fuzzes one target of one package at a time.
 FUZZTIME ?= 10s

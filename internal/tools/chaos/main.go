@@ -25,7 +25,7 @@ type flags struct {
 	Seed     string        `env:"CHAOS_SEED" help:"What the faults are drawn from; none: a new one, which is printed."`
 	Dir      string        `env:"CHAOS_DIR" help:"Folder of the report; none: a new one in the folder for temporary files."`
 	Only     []chaos.Kind  `env:"CHAOS_ONLY" help:"Only these kinds of faults, with commas between; none: all that the machine has means for."`
-	Planned  bool          `help:"Only planned changes, which are to fail no request: rolling restart, scale out and in, flags, drain."`
+	Planned  bool          `env:"CHAOS_PLANNED" help:"Only planned changes, which are to fail no request: rolling restart, scale out and in, flags, drain."`
 	Lease    time.Duration `env:"CHAOS_LEASE" default:"2s" help:"LEASE_TTL of the nodes."`
 	Topics   int           `default:"24" help:"Conversations."`
 	Clients  int           `default:"16" help:"Clients at work at once."`
