@@ -1,8 +1,10 @@
 package auth
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"math"
 	"strings"
 	"time"
 
@@ -21,13 +23,17 @@ const (
 	algES256K = "ES256K"
 )
 
+// maxSeconds is the end of the year 9999. What lies beyond does not fit the
+// times of all libraries, and may come out as one long ago.
+const maxSeconds = 253402300799
+
 // claims are what a token says.
 type claims struct {
 	Issuer    string           `json:"iss"`
 	Audience  jwt.ClaimStrings `json:"aud"`
-	Expires   *jwt.NumericDate `json:"exp"`
-	NotBefore *jwt.NumericDate `json:"nbf"`
-	Issued    *jwt.NumericDate `json:"iat"`
+	Expires   *float64         `json:"exp"` // seconds since 1970, as all times (RFC 7519 section 2)
+	NotBefore *float64         `json:"nbf"`
+	Issued    *float64         `json:"iat"`
 	ID        string           `json:"jti"`
 	LXM       string           `json:"lxm"`
 
@@ -100,10 +106,42 @@ func decodePart(part string, into any) error {
 	if err == nil {
 		err = json.Unmarshal(raw, into)
 	}
-	if err != nil {
+	if err != nil || !unambiguous(raw) {
 		return invalid("the token is no JWT")
 	}
 	return nil
+}
+
+// memberNames are the members of a token that are read.
+var memberNames = []string{"alg", "typ", "crit", "iss", "aud", "exp", "nbf", "iat", "jti", "lxm"}
+
+// unambiguous reports whether every reader takes the JSON object raw for the
+// same: no member is there twice, and none that we read is there in another
+// spelling, which encoding/json would take for it (RFC 7519 sections 4 and 7.3).
+func unambiguous(raw []byte) bool {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if begin, err := d.Token(); err != nil || begin != json.Delim('{') {
+		return false
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		token, err := d.Token()
+		name, ok := token.(string)
+		if err != nil || !ok || seen[name] {
+			return false
+		}
+		seen[name] = true
+		for _, known := range memberNames {
+			if name != known && strings.EqualFold(name, known) {
+				return false
+			}
+		}
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func (h *header) check() error {
@@ -130,12 +168,17 @@ func (c *claims) complete() error {
 	if c.Expires == nil {
 		return invalid("the token has no exp")
 	}
-	c.expires = c.Expires.Time
-	if c.NotBefore != nil {
-		c.notBefore = c.NotBefore.Time
-	}
-	if c.Issued != nil {
-		c.issued = c.Issued.Time
+	for _, t := range []struct {
+		said *float64
+		to   *time.Time
+	}{{c.Expires, &c.expires}, {c.NotBefore, &c.notBefore}, {c.Issued, &c.issued}} {
+		if t.said == nil {
+			continue
+		}
+		if math.Abs(*t.said) > maxSeconds {
+			return invalid("the token names a time that there is not")
+		}
+		*t.to = time.Unix(int64(*t.said), 0)
 	}
 	return nil
 }
