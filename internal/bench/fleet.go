@@ -57,9 +57,10 @@ func startTestbed(ctx context.Context, databaseURL, redisURL string, lease time.
 	return b, nil
 }
 
-// start starts a node and waits until the balancer sends requests to it.
-func (b *testbed) start(ctx context.Context, name string) error {
-	n, err := b.Start(ctx, fleet.Launch{Name: name})
+// start starts a node, with settings of its own beside those of all, and waits
+// until the balancer sends requests to it.
+func (b *testbed) start(ctx context.Context, name string, env ...string) error {
+	n, err := b.Start(ctx, fleet.Launch{Name: name, Env: env})
 	if err != nil {
 		return err
 	}
