@@ -54,6 +54,9 @@ chaos: ## Let a cluster go through faults while clients use it, and judge it (CH
 soak: ## Run a cluster at full load for long, and see whether what it uses levels off (SOAK_SECONDS=600)
 	go run ./internal/tools/soak
 
+model: ## Check the models of docs/model, with each safeguard and without (LONG=1: the larger runs too; RUNS='claim/*': only those)
+	nice -n 10 go run ./internal/tools/model $(if $(LONG),-long) $(if $(TRAIL),-trail) $(foreach run,$(RUNS),'$(run)')
+
 # go test fuzzes one target of one package at a time.
 FUZZTIME ?= 10s
 fuzz: ## Run every fuzz target for a short while (FUZZTIME=10s each)
