@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,15 +67,15 @@ func newReport(opt Options) (*report, error) {
 	return r, nil
 }
 
-// create makes a file that close completes.
+// create makes a file that close closes. What is written is there at once, also
+// for who looks into it after a run that was killed.
 func (r *report) create(name string) (io.Writer, error) {
 	f, err := os.Create(filepath.Join(r.dir, name))
 	if err != nil {
 		return nil, fmt.Errorf("keeping the report: %w", err)
 	}
-	w := bufio.NewWriterSize(f, 64<<10)
-	r.closers = append(r.closers, func() error { return errors.Join(w.Flush(), f.Close()) })
-	return w, nil
+	r.closers = append(r.closers, f.Close)
+	return f, nil
 }
 
 func (r *report) close() error {

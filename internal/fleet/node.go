@@ -2,7 +2,9 @@ package fleet
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,7 +42,7 @@ func (h Handover) Took() time.Duration { return h.Last.Sub(h.Began) }
 
 const (
 	lastLines = 5
-	maxLine   = 1 << 20
+	maxLine   = 64 << 10 // bytes of one that is read
 )
 
 func newNode(name string, cmd *exec.Cmd) *Node {
@@ -105,13 +107,18 @@ func (n *Node) follow(r io.Reader, keep *os.File) {
 		defer keep.Close()
 		r = io.TeeReader(r, keep)
 	}
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxLine)
-	for lines.Scan() {
-		n.note(lines.Bytes())
+	lines := bufio.NewReaderSize(r, maxLine)
+	for whole := true; ; {
+		text, err := lines.ReadSlice('\n')
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			break // the process is gone
+		}
+		if err == nil && whole {
+			n.note(bytes.TrimSpace(text))
+		}
+		whole = err == nil // what is too long is left out
 	}
-	_, _ = io.Copy(io.Discard, r) // a line that was too long: the process must not wait for a reader
-	_ = n.cmd.Wait()              // its exit code is in the ProcessState
+	_ = n.cmd.Wait() // its exit code is in the ProcessState
 }
 
 func (n *Node) note(text []byte) {
