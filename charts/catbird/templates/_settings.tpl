@@ -1,0 +1,116 @@
+{{/* What the ports are inside a pod. Nothing outside depends on them. */}}
+{{- define "catbird.ports" -}}
+- name: http
+  containerPort: 8080
+  protocol: TCP
+- name: internal
+  containerPort: 8081
+  protocol: TCP
+- name: gossip-tcp
+  containerPort: 7946
+  protocol: TCP
+- name: gossip-udp
+  containerPort: 7946
+  protocol: UDP
+{{- end }}
+
+{{/* The settings of one track's nodes that are no secrets: (dict "root" $ "actors" … "config" …). */}}
+{{- define "catbird.settings" -}}
+{{- $v := .root.Values }}
+{{- $own := dict
+  "SERVER_HOST" $v.listenAddress
+  "SERVER_PORT" "8080"
+  "INTERNAL_PORT" "8081"
+  "ENABLE_ACTOR_SYSTEM" (toString .actors.enabled)
+  "ACTOR_ROLLOUT_PERCENT" (toString .actors.rolloutPercent)
+  "DRAIN_DELAY" (printf "%ds" (int $v.shutdown.drainDelaySeconds))
+  "DRAIN_TIMEOUT" (printf "%ds" (int $v.shutdown.drainTimeoutSeconds))
+}}
+{{- if $v.redis.enabled }}
+{{- $join := prepend $v.gossipJoin (printf "%s-nodes:7946" (include "catbird.fullname" .root)) }}
+{{- $_ := set $own "GOSSIP_HOST" $v.listenAddress }}
+{{- $_ := set $own "GOSSIP_PORT" "7946" }}
+{{- $_ := set $own "GOSSIP_JOIN" (join "," $join) }}
+{{- $_ := set $own "CLUSTER_LABEL" (default (include "catbird.fullname" .root) $v.clusterLabel) }}
+{{- end }}
+{{- if $v.database.embedded.enabled }}{{ $_ := set $own "DATA_DIR" "/data" }}{{ end }}
+{{- range $name, $value := mergeOverwrite (dict) $v.config (.config | default dict) }}
+{{- $_ := set $own $name (toString $value) }}
+{{- end }}
+{{- toYaml $own }}
+{{- end }}
+
+{{/* The variables of a node's container. A later one may name an earlier one: $(POD_IP). */}}
+{{- define "catbird.env" -}}
+- name: NODE_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+{{- if .Values.redis.enabled }}
+- name: GOSSIP_ADVERTISE
+  valueFrom:
+    fieldRef:
+      fieldPath: status.podIP
+{{- end }}
+{{- if not .Values.database.embedded.enabled }}
+{{- include "catbird.secretEnv" (dict "root" . "name" "DATABASE_URL" "from" .Values.database) }}
+{{- end }}
+{{- if .Values.redis.enabled }}
+{{- include "catbird.secretEnv" (dict "root" . "name" "REDIS_URL" "from" .Values.redis) }}
+{{- if .Values.gossipKey.enabled }}
+{{- include "catbird.secretEnv" (dict "root" . "name" "GOSSIP_KEY" "from" .Values.gossipKey) }}
+{{- end }}
+{{- end }}
+{{- include "catbird.secretEnv" (dict "root" . "name" "CLUSTER_SECRET" "from" .Values.clusterSecret) }}
+{{- include "catbird.secretEnv" (dict "root" . "name" "JWT_SECRET" "from" .Values.jwtSecret) }}
+{{- include "catbird.runtimeEnv" . }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Go's own settings. It reads the limit of the CPU by itself, but not that of the memory; both are written down here, to be seen. */}}
+{{- define "catbird.runtimeEnv" -}}
+{{- $limits := dig "limits" dict .Values.resources }}
+{{- $percent := int .Values.runtime.memoryLimitPercent }}
+{{- if and (hasKey $limits "memory") (gt $percent 0) }}
+- name: GOMEMLIMIT
+  value: {{ printf "%dMiB" (div (mul (include "catbird.mebibytes" $limits.memory | int64) $percent) 100) | quote }}
+{{- end }}
+{{- if gt (int .Values.runtime.maxProcs) 0 }}
+- name: GOMAXPROCS
+  value: {{ int .Values.runtime.maxProcs | quote }}
+{{- else if hasKey $limits "cpu" }}
+- name: GOMAXPROCS
+  value: {{ include "catbird.cores" $limits.cpu | quote }}
+{{- end }}
+{{- end }}
+
+{{/* A quantity of memory in MiB, rounded down. */}}
+{{- define "catbird.mebibytes" -}}
+{{- $units := dict "" 1.0 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 }}
+{{- $text := toString . }}
+{{- if not (regexMatch "^[0-9]+(\\.[0-9]+)?([kMGT]|[KMGT]i)?$" $text) }}
+{{- fail (printf "resources.limits.memory: %q is not understood here: write it like 1Gi, 512Mi or 1.5G" $text) }}
+{{- end }}
+{{- $unit := regexFind "[a-zA-Z]*$" $text }}
+{{- divf (mulf (trimSuffix $unit $text | float64) (index $units $unit)) 1048576.0 | floor | int64 }}
+{{- end }}
+
+{{/* A quantity of CPU in cores, rounded up. */}}
+{{- define "catbird.cores" -}}
+{{- $text := toString . }}
+{{- if not (regexMatch "^[0-9]+(\\.[0-9]+)?m?$" $text) }}
+{{- fail (printf "resources.limits.cpu: %q is not understood here: write it like 2, 1.5 or 1500m" $text) }}
+{{- end }}
+{{- $cores := trimSuffix "m" $text | float64 }}
+{{- if hasSuffix "m" $text }}{{ $cores = divf $cores 1000.0 }}{{ end }}
+{{- max 1 (ceil $cores | int) }}
+{{- end }}
+
+{{/* Seconds from the start of preStop to the end of an orderly stop. */}}
+{{- define "catbird.gracePeriod" -}}
+{{- $s := .Values.shutdown }}
+{{- $sum := add (int $s.preStopSleepSeconds) (int $s.drainDelaySeconds) (int $s.drainTimeoutSeconds) (int $s.marginSeconds) }}
+{{- ternary $sum (int $s.terminationGracePeriodSeconds) (eq 0 (int $s.terminationGracePeriodSeconds)) }}
+{{- end }}
