@@ -135,7 +135,7 @@ func NewSchedule(seed uint64, lease time.Duration, kinds []Kind) *Schedule {
 
 // Next returns the next round.
 func (s *Schedule) Next() Round {
-	r := Round{Hold: s.lease*5/4 + time.Duration(s.rand.Int64N(int64(s.lease)))}
+	r := Round{Hold: s.lease*3/2 + time.Duration(s.rand.Int64N(int64(s.lease)*3/2))}
 	taken := map[string]bool{}
 	for size := 1 + s.rand.IntN(maxTogether); len(r.Faults) < size; {
 		f, ok := s.fitting(taken)
