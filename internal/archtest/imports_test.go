@@ -104,6 +104,14 @@ var bans = []ban{
 		"what it judges, it sees through ports and tables",
 	},
 	{
+		"internal/tools/model", slices.Concat(parts, stores, drivers, http, []string{"conversation", "persistence", "internal/app", "internal/testenv"}),
+		"a model is checked against itself; that the code is what it says is for tests",
+	},
+	{
+		"internal/tools/apt", slices.Concat(parts, stores, drivers, http, []string{"conversation", "persistence", "internal/app", "internal/testenv"}),
+		"installing a package does not depend on what it is for",
+	},
+	{
 		"internal/testenv", slices.Concat(parts, stores, []string{"conversation", "persistence", "internal/app"}),
 		"it starts servers that exist without us",
 	},

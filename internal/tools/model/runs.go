@@ -59,10 +59,14 @@ var families = []family{
 		},
 		missed: []string{
 			"RENEW_IGNORES_END", "MARK_UNCOND", "DEADLINE_FROM_RECEIPT", "CHECK_FIRST", "CUR_SESSION", "END_FIRST",
-			"RELEASE_NOFENCE", "RELEASE_BEFORE_DROP", "DIRECT_IGNORES_CLAIM", "DIRECT_KEEPS_FENCE", "APPEND_NOFENCE",
+			"RELEASE_BEFORE_DROP", "DIRECT_IGNORES_CLAIM", "DIRECT_KEEPS_FENCE", "APPEND_NOFENCE",
 			"NO_SILENCE", "RELOAD_NOBUMP", "UNKNOWN_GOES_ON",
 		},
-		more: []sized{{name: "trust-outlasts-ttl", sizes: []string{"EMAX=1", "FMAX=2", "T=2", "TTL=1"}}},
+		sizes: []string{"EMAX=1", "FMAX=2"},
+		more: []sized{
+			{name: "RELEASE_NOFENCE", sizes: []string{"EMAX=2", "FMAX=3"}, without: "RELEASE_NOFENCE"}, // it takes three fences
+			{name: "trust-outlasts-ttl", sizes: []string{"EMAX=1", "FMAX=2", "T=2", "TTL=1"}},
+		},
 	},
 	{
 		model:  "mailbox",
