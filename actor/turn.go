@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"catbird/conversation"
+	"catbird/internal/broken"
 	"catbird/persistence"
 )
 
@@ -212,7 +213,7 @@ func (t *turn) round(snap *snapshot, justLoaded bool) (alive bool) {
 		t.settleOn(snap, justLoaded, d)
 		return true
 	}
-	if d.unit.Alters() {
+	if d.unit.Alters() && !broken.Is(broken.NoSilence) {
 		silent := *snap
 		silent.silent = true
 		t.a.snap.Store(&silent)

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"catbird/internal/broken"
 	"catbird/persistence"
 )
 
@@ -306,7 +307,7 @@ func (k *Keeper) look(ctx context.Context) (pause time.Duration) {
 	}
 	stalled, suspects := k.watch.note(sent, time.Now(), live, own)
 	for _, s := range stalled {
-		ended, err := k.cfg.Store.EndStalled(ask, s.ID, s.Counter)
+		ended, err := k.endStalled(ask, s)
 		if err != nil {
 			k.log.Debug("stalled session not ended", "session", s.ID, "error", err)
 			continue
@@ -320,6 +321,14 @@ func (k *Keeper) look(ctx context.Context) (pause time.Duration) {
 		return watchCalm
 	}
 	return watchEvery
+}
+
+// endStalled ends a session on condition that it still stands there.
+func (k *Keeper) endStalled(ctx context.Context, s persistence.Session) (ended bool, err error) {
+	if broken.Is(broken.PrivateJudgement) {
+		return true, k.cfg.Store.EndSession(ctx, s.ID)
+	}
+	return k.cfg.Store.EndStalled(ctx, s.ID, s.Counter)
 }
 
 func (k *Keeper) readWants(ctx context.Context, s *Session) {

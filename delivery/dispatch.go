@@ -10,6 +10,7 @@ import (
 
 	"catbird/actor"
 	"catbird/conversation"
+	"catbird/internal/broken"
 	"catbird/peer"
 	"catbird/persistence"
 )
@@ -216,6 +217,9 @@ func (d *dispatch) judge(ctx context.Context, err error) (again, wait bool, tell
 	isMoving := errors.Is(err, actor.ErrMoving) || errors.Is(err, actor.ErrClosed)
 	if errors.Is(err, persistence.ErrOutcomeUnknown) {
 		d.unknown, d.r.Retry = true, true
+		if broken.Is(broken.RetryWithoutIDs) {
+			d.r.ID += "-again"
+		}
 		d.s.metrics.unknown.Inc()
 		if ctx.Err() != nil || (d.unknowns >= unknownRetries && !isHeld && !isMoving) {
 			return false, false, outcomeUnknown()
@@ -327,7 +331,7 @@ func (d *dispatch) notReached(e *unreachable) (wait bool) {
 // doubt is what may be told after an attempt whose outcome is unknown: only a
 // refusal that can never turn (rule 19).
 func (d *dispatch) doubt(err error) error {
-	if !d.unknown {
+	if !d.unknown || broken.Is(broken.RetryTellsRefusals) {
 		return err
 	}
 	var refusal *conversation.Error

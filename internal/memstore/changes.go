@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"catbird/conversation"
+	"catbird/internal/broken"
 	"catbird/persistence"
 )
 
@@ -32,8 +33,10 @@ func (s *Store) claim(session, id string) persistence.Claimed {
 		out.Outcome, out.Holder = persistence.ClaimHeld, h
 		return out
 	}
+	if !broken.Is(broken.ReloadKeepsFence) || c.session != session {
+		c.fence++
+	}
 	c.session = session
-	c.fence++
 	out.Outcome, out.State, out.Fence = persistence.ClaimGranted, fresh(c.state), c.fence
 	out.Unfolded = c.folded < c.state.Seq
 	return out
@@ -55,7 +58,7 @@ func (s *Store) Release(ctx context.Context, session string, claims []persistenc
 	}
 	_, err := exec(ctx, s, call, func() (struct{}, error) {
 		for _, one := range claims {
-			if c := s.convos[one.Convo]; c != nil && c.session == session && c.fence == one.Fence {
+			if c := s.convos[one.Convo]; c != nil && c.session == session && (c.fence == one.Fence || broken.Is(broken.ReleaseWithoutFence)) {
 				c.session = ""
 			}
 		}
@@ -81,7 +84,7 @@ func (s *Store) Append(ctx context.Context, units []*conversation.Unit) ([]persi
 
 func (s *Store) append(u *conversation.Unit) persistence.AppendOutcome {
 	c := s.convos[u.Convo]
-	if c == nil || (conversation.Version{Epoch: c.state.Epoch, Seq: c.state.Seq, Fence: c.fence}) != u.Base || c.used(u) {
+	if c == nil || c.version(u) != u.Base || c.used(u) {
 		return persistence.Conflict
 	}
 	if !s.packagesFree(u.KeyPackages) {
@@ -94,6 +97,15 @@ func (s *Store) append(u *conversation.Unit) persistence.AppendOutcome {
 	}
 	s.apply(u.Convo, c, u, after(c.state, u))
 	return persistence.Appended
+}
+
+// version is what u must have been built on.
+func (c *convo) version(u *conversation.Unit) conversation.Version {
+	v := conversation.Version{Epoch: c.state.Epoch, Seq: c.state.Seq, Fence: c.fence}
+	if broken.Is(broken.AppendWithoutFence) {
+		v.Fence = u.Base.Fence
+	}
+	return v
 }
 
 // after returns the state that u leads to, from what u says alone.
@@ -142,7 +154,7 @@ func (s *Store) direct(r *conversation.Request, env conversation.Env) (conversat
 	if c == nil {
 		return conversation.Result{}, notFound()
 	}
-	if h, held := s.holder(c); held {
+	if h, held := s.holder(c); held && !broken.Is(broken.DirectIgnoresClaim) {
 		return conversation.Result{}, &persistence.HeldError{Holder: h}
 	}
 	if e := c.lookup(persistence.RefOf(r)); e != nil {

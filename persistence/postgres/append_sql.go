@@ -1,5 +1,7 @@
 package postgres
 
+import "catbird/internal/broken"
+
 // coreSQL stores units under the locks of their conversations: each whose
 // conversation is still at its base and none of whose ids and keys is there.
 // It answers for each whether it fits and whether it was stored; a unit that
@@ -15,6 +17,10 @@ package postgres
 // an index for each unit or row whatever it believes of the tables' sizes. A
 // row is found again by its ctid, which the lock keeps as it is.
 func (sch schema) coreSQL() string {
+	fence := `coalesce(c.catbird_fence, 0) = u.base_fence`
+	if broken.Is(broken.AppendWithoutFence) {
+		fence = `true`
+	}
 	return fill(`
 WITH u AS MATERIALIZED (
 	SELECT u.*, c.at FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
@@ -23,7 +29,7 @@ WITH u AS MATERIALIZED (
 	LEFT JOIN LATERAL (
 		SELECT c.ctid AS at FROM conversations c
 		WHERE c.id = u.convo AND coalesce(c.current_epoch, 0) = u.base_epoch AND coalesce(c.catbird_seq, 0) = u.base_seq
-			AND coalesce(c.catbird_fence, 0) = u.base_fence
+			AND {fence}
 		OFFSET 0
 	) c ON true
 ), recorded AS MATERIALIZED (
@@ -63,7 +69,7 @@ WITH u AS MATERIALIZED (
 	JOIN ok ON ok.unit = r.unit
 )
 SELECT u.unit::int, u.unit IN (SELECT f.unit FROM fit f), u.unit IN (SELECT ok.unit FROM ok) FROM u`,
-		"key_packages", sch.keyPackages, "same_hash", sch.sameHash("k", "p.hash"))
+		"key_packages", sch.keyPackages, "same_hash", sch.sameHash("k", "p.hash"), "fence", fence)
 }
 
 // sameHash compares the hash of a key package with hex in lower case. The old

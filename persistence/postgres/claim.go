@@ -2,9 +2,11 @@ package postgres
 
 import (
 	"context"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
+	"catbird/internal/broken"
 	"catbird/persistence"
 )
 
@@ -44,7 +46,7 @@ func (s *Store) Claim(ctx context.Context, session string, ids []string) ([]pers
 	err := s.flight(ctx, s.journal, "claim", changes, func(b *pgx.Batch) {
 		granted = make(map[string]bool, len(ids))
 		b.Queue(lockSQL, ids)
-		b.Queue(claimSQL, ids, session).Query(each(func(rows pgx.Rows) error {
+		b.Queue(claimStatement(), ids, session).Query(each(func(rows pgx.Rows) error {
 			var id string
 			err := rows.Scan(&id)
 			granted[id] = true
@@ -104,6 +106,21 @@ func (s *Store) Release(ctx context.Context, session string, claims []persistenc
 	}
 	return s.flight(ctx, s.journal, "release", changes, func(b *pgx.Batch) {
 		b.Queue(lockSQL, ids)
-		b.Queue(releaseSQL, ids, fences, session)
+		b.Queue(releaseStatement(), ids, fences, session)
 	})
+}
+
+func claimStatement() string {
+	if broken.Is(broken.ReloadKeepsFence) {
+		return strings.Replace(claimSQL, "coalesce(c.catbird_fence, 0) + 1",
+			"coalesce(c.catbird_fence, 0) + CASE WHEN c.catbird_claim = $2 THEN 0 ELSE 1 END", 1)
+	}
+	return claimSQL
+}
+
+func releaseStatement() string {
+	if broken.Is(broken.ReleaseWithoutFence) {
+		return strings.Replace(releaseSQL, "c.catbird_fence = r.fence", "r.fence IS NOT NULL", 1)
+	}
+	return releaseSQL
 }

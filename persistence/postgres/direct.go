@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"catbird/conversation"
+	"catbird/internal/broken"
 	"catbird/persistence"
 )
 
@@ -98,7 +99,7 @@ func direct(ctx context.Context, conn *pgx.Conn, st *statements, r *conversation
 		return conversation.Result{}, &stepError{reads, err}
 	}
 	l := found[r.Convo]
-	if l != nil && l.live {
+	if l != nil && l.live && !broken.Is(broken.DirectIgnoresClaim) {
 		return conversation.Result{}, &persistence.HeldError{Holder: l.holder}
 	}
 	if earlier[0] != nil {
