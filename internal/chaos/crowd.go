@@ -46,6 +46,7 @@ const (
 	// in percent
 	shareKeyless = 20 // of the changes have no idempotency key, and one attempt
 	shareTwins   = 4  // of the changes with a key are asked for twice at once
+	shareAfter   = 40 // of all requests are followed by a getEpoch at once
 	shareBehind  = 10 // of what is built on an epoch is built on one before
 )
 
@@ -83,17 +84,23 @@ func (c *crowd) request(ctx context.Context, me int) {
 		defer wg.Wait()
 	}
 	c.persist(ctx, t, op)
+	if percent(shareAfter) {
+		// Whoever has just been told how far the conversation is finds a node out
+		// that is behind.
+		c.persist(ctx, t, history.Op{Client: me, Convo: t.id, Caller: one(t.steady), Kind: history.GetEpoch})
+	}
 }
 
 // persist asks until there is an answer that counts, at one node after another.
 // An attempt that was begun gets its time, also when ctx ends.
 func (c *crowd) persist(ctx context.Context, t *topic, op history.Op) {
+	first := mrand.N(len(baseNodes) + len(extraNodes))
 	for attempt := range maxAttempts {
 		open := c.doors.open()
 		if len(open) == 0 {
 			return
 		}
-		op.Node = open[(op.Client+attempt)%len(open)]
+		op.Node = open[(first+attempt)%len(open)]
 		out := ask(context.WithoutCancel(ctx), c.rec, c.doors.through(op.Node), op)
 		t.told(out)
 		if out.Outcome == history.Succeeded || out.Outcome == history.Refused {
@@ -111,13 +118,13 @@ func draw(t *topic) history.Op {
 	op := history.Op{Convo: t.id, Caller: one(t.steady)}
 	dice := mrand.N(100)
 	switch {
-	case dice < 28:
+	case dice < 14:
 		op.Kind = history.GetEpoch
 		if percent(15) {
 			op.Caller = one(t.coming)
 		}
 		return op
-	case dice < 46:
+	case dice < 36:
 		op.Kind, op.Caller = history.GetMessages, one(t.readers())
 		if percent(10) {
 			op.Caller = one(t.coming)
@@ -127,15 +134,15 @@ func draw(t *topic) history.Op {
 			op.Input.Since = new(max(0, t.seq.Load()-mrand.Int64N(12)))
 		}
 		return op
-	case dice < 76:
+	case dice < 70:
 		op.Kind = history.SendMessage
 		op.Input.Epoch = builtOn(t)
 		if percent(10) {
 			op.Caller = one(t.coming)
 		}
-	case dice < 86:
+	case dice < 82:
 		op.Kind = history.Commit
-	case dice < 94:
+	case dice < 92:
 		op.Kind, op.Input.DIDs = history.AddMembers, []string{one(t.coming)}
 	default:
 		op.Kind = history.LeaveConvo

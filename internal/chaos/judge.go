@@ -112,8 +112,10 @@ func (t *theatre) readBack(ctx context.Context) (found []Finding) {
 		for _, name := range names {
 			op := history.Op{Convo: c.id, Caller: c.creator(), Kind: history.GetEpoch}
 			if out := t.insist(ctx, name, op); out.Outcome != history.Succeeded {
-				found = append(found, Finding{Rule: "when it is over everything works again", Convo: c.id,
-					Text: fmt.Sprintf("getEpoch at node %s: %s %s", name, out.Outcome, out.Code)})
+				found = append(found, Finding{
+					Rule: "when it is over everything works again", Convo: c.id,
+					Text: fmt.Sprintf("getEpoch at node %s: %s %s", name, out.Outcome, out.Code),
+				})
 			}
 		}
 		found = append(found, t.readLog(ctx, names[i%len(names)], c)...)
@@ -129,8 +131,10 @@ func (t *theatre) readLog(ctx context.Context, node string, c *topic) []Finding 
 		op := history.Op{Convo: c.id, Caller: c.creator(), Kind: history.GetMessages, Input: history.Input{Since: new(since), Limit: wholePage}}
 		out := t.insist(ctx, node, op)
 		if out.Outcome != history.Succeeded {
-			return []Finding{{Rule: "when it is over everything works again", Convo: c.id,
-				Text: fmt.Sprintf("getMessages at node %s: %s %s", node, out.Outcome, out.Code)}}
+			return []Finding{{
+				Rule: "when it is over everything works again", Convo: c.id,
+				Text: fmt.Sprintf("getMessages at node %s: %s %s", node, out.Outcome, out.Code),
+			}}
 		}
 		if len(out.Rows) == 0 {
 			return nil
@@ -166,8 +170,10 @@ func (t *theatre) checkUnread(ctx context.Context) (found []Finding) {
 		if err != nil {
 			found = append(found, Finding{Rule: "when it is over everything works again", Convo: c.id, Text: err.Error()})
 		} else if got != want {
-			found = append(found, Finding{Rule: "unread counts are exact", Convo: c.id,
-				Text: fmt.Sprintf("%s has %d unread, and the log holds %d messages of others", c.mute(), got, want)})
+			found = append(found, Finding{
+				Rule: "unread counts are exact", Convo: c.id,
+				Text: fmt.Sprintf("%s has %d unread, and the log holds %d messages of others", c.mute(), got, want),
+			})
 		}
 	}
 	return found

@@ -89,9 +89,12 @@ func TestLedger(t *testing.T) {
 		logs []stored
 		want string
 	}{
-		{"as it should be",
+		{
+			"as it should be",
 			[]history.Op{send("m", done(0, 1)), commit("k", done(1, 0)), send("n", history.Lost()), send("never", history.Lost())},
-			[]stored{message(1, 0, "m"), commitRow(2, 1, "k"), message(3, 1, "n")}, ""},
+			[]stored{message(1, 0, "m"), commitRow(2, 1, "k"), message(3, 1, "n")},
+			"",
+		},
 		{"refused once and then acknowledged", []history.Op{send("m", failed), send("m", done(0, 1))}, []stored{message(1, 0, "m")}, ""},
 		{"a commit without bytes", []history.Op{commit("", done(1, 0))}, []stored{commitRow(1, 1, "")}, ""},
 		{"lost", []history.Op{send("m", done(0, 1))}, nil, there},
@@ -103,8 +106,12 @@ func TestLedger(t *testing.T) {
 		{"at another epoch", []history.Op{commit("k", done(2, 0))}, []stored{commitRow(1, 1, "k")}, told},
 		{"as something else", []history.Op{commit("m", done(0, 1))}, []stored{message(1, 0, "m")}, told},
 		{"a gap", []history.Op{send("m", done(0, 2))}, []stored{message(2, 0, "m")}, numbered},
-		{"two commits of one epoch", []history.Op{commit("k", history.Lost()), commit("l", history.Lost())},
-			[]stored{commitRow(1, 1, "k"), commitRow(2, 1, "l")}, numbered},
+		{
+			"two commits of one epoch",
+			[]history.Op{commit("k", history.Lost()), commit("l", history.Lost())},
+			[]stored{commitRow(1, 1, "k"), commitRow(2, 1, "l")},
+			numbered,
+		},
 		{"an epoch without its commit", []history.Op{send("m", done(1, 1))}, []stored{message(1, 1, "m")}, numbered},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 // How slow is slow: a request between nodes takes some 1 KB.
 const (
 	slowBits  = 64_000
-	slowDelay = 30 * time.Millisecond
+	slowDelay = 80 * time.Millisecond
 )
 
 // begin makes a fault happen. It may take as long as the fault itself.
