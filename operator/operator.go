@@ -81,7 +81,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !a.authorized(r) {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		if r.ContentLength != 0 {
-			w.Header().Set("Connection", "close") // a stranger's body is not waited for
+			w.Header().Set("Connection", "close")
+			// What a stranger does not send is not waited for; net/http would.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
 		}
 		a.fail(w, r, &apiError{http.StatusUnauthorized, conversation.AuthenticationRequired, "the cluster's secret is required as a bearer token"})
 		return

@@ -209,7 +209,9 @@ func (s *Server) first(key []byte) bool {
 func unauthorized(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("WWW-Authenticate", authScheme)
 	if r.ContentLength != 0 {
-		w.Header().Set("Connection", "close") // a stranger's body is not waited for
+		w.Header().Set("Connection", "close")
+		// What a stranger does not send is not waited for; net/http would.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
 	}
 	w.WriteHeader(http.StatusUnauthorized)
 }

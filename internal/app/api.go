@@ -66,8 +66,11 @@ func (a *App) serveClient(w http.ResponseWriter, r *http.Request) {
 
 // servePublic serves what is beside the API: for operators and load balancers.
 func (a *App) servePublic(w http.ResponseWriter, r *http.Request) {
-	if a.State() >= Leaving || r.ContentLength != 0 {
-		w.Header().Set("Connection", "close") // the next request goes to another node; no body is waited for
+	if a.State() >= Leaving {
+		w.Header().Set("Connection", "close") // the next request goes to another node
+	}
+	if r.ContentLength != 0 { // nobody will read it, and net/http would wait for it
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
 	}
 	switch r.URL.Path {
 	case "/health":
