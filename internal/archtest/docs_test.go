@@ -1,0 +1,133 @@
+package archtest
+
+import (
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode"
+
+	"catbird/internal/config"
+)
+
+// manuals are what operators work by.
+var manuals = []string{"docs/operations.md", "docs/migration.md", "docs/troubleshooting.md", runbooksFile}
+
+// anchorsOf returns the anchors of the headings of a Markdown text.
+func anchorsOf(text string) map[string]bool {
+	out := map[string]bool{}
+	code := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		if strings.HasPrefix(line, "```") {
+			code = !code
+		}
+		title := strings.TrimLeft(line, "#")
+		if code || title == line || !strings.HasPrefix(title, " ") {
+			continue
+		}
+		out[strings.Map(func(r rune) rune {
+			switch {
+			case unicode.IsLetter(r), unicode.IsDigit(r), r == '-', r == '_':
+				return unicode.ToLower(r)
+			case r == ' ':
+				return '-'
+			default:
+				return -1
+			}
+		}, strings.TrimSpace(title))] = true
+	}
+	return out
+}
+
+var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+
+func TestManualsLinkToWhatExists(t *testing.T) {
+	for _, name := range append([]string{"README.md"}, manuals...) {
+		for _, m := range link.FindAllStringSubmatch(read(t, name), -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			file, anchor, _ := strings.Cut(m[1], "#")
+			target := name
+			if file != "" {
+				target = path.Join(path.Dir(name), file)
+			}
+			if _, err := os.Stat(filepath.Join("../..", target)); err != nil {
+				t.Errorf("%s links to %s, which is not there", name, m[1])
+			} else if anchor != "" && !anchorsOf(read(t, target))[anchor] {
+				t.Errorf("%s links to %s, and %s has no such heading", name, m[1], target)
+			}
+		}
+	}
+}
+
+// variables returns those that a server reads.
+func variables() map[string]bool {
+	out := map[string]bool{}
+	for _, name := range config.Vars() {
+		out[name] = true
+	}
+	return out
+}
+
+// alien are names in the manuals that look like variables of ours and are those
+// of others, or columns of tables.
+var alien = map[string]string{
+	"CATBIRD_NODE": "of catbirdctl",
+}
+
+var (
+	variable = regexp.MustCompile(`\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b`)
+	code     = regexp.MustCompile("`([^`\n]+)`")
+	// series is what may be a metric of ours: a word with the first part of one.
+	series = regexp.MustCompile(`\b[a-z]+(?:_[a-z0-9]+)+\b`)
+)
+
+func TestManualsNameVariablesThatExist(t *testing.T) {
+	known := variables()
+	for _, name := range manuals {
+		for _, v := range variable.FindAllString(read(t, name), -1) {
+			if !known[v] && alien[v] == "" {
+				t.Errorf("%s names %s, which no server reads", name, v)
+			}
+		}
+	}
+}
+
+func TestManualsNameMetricsThatExist(t *testing.T) {
+	described := metrics(t)
+	kinds := map[string]bool{} // such as actor, http
+	for m := range described {
+		kind, _, _ := strings.Cut(m, "_")
+		kinds[kind] = true
+	}
+	for _, name := range manuals {
+		text := read(t, name)
+		for _, quoted := range append(code.FindAllStringSubmatch(text, -1), blocks(text)...) {
+			for _, s := range series.FindAllString(quoted[1], -1) {
+				kind, _, _ := strings.Cut(s, "_")
+				if kinds[kind] && metricOf(described, s) == "" && !notMetrics[s] {
+					t.Errorf("%s names %s, which is no metric", name, s)
+				}
+			}
+		}
+	}
+}
+
+// notMetrics begin as metrics do and are none.
+var notMetrics = map[string]bool{
+	"session_over": true, "http_code": true,
+}
+
+// blocks returns the lines that are indented as code.
+func blocks(text string) (out [][]string) {
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "    ") {
+			out = append(out, []string{line, line})
+		}
+	}
+	return out
+}
