@@ -134,9 +134,13 @@ func decodeQuestion(kind frameKind, body []byte, owned bool) (q Question, left t
 		case fieldRetry:
 			r.Retry = d.bool()
 		case fieldOffer:
-			q.Offer = append(q.Offer, d.string())
+			if d.limit(len(q.Offer), maxConvos) {
+				q.Offer = append(q.Offer, d.string())
+			}
 		case fieldTake:
-			q.Take = append(q.Take, d.string())
+			if d.limit(len(q.Take), maxConvos) {
+				q.Take = append(q.Take, d.string())
+			}
 		case fieldAddMembers, fieldLeave, fieldCommit, fieldSend:
 			r.Command = decodeCommand(&d, owned)
 		}
@@ -234,7 +238,9 @@ func decodeAnswer(body []byte) (a Answer, err error) {
 		case fieldResultID, fieldResultEpoch, fieldResultSeq, fieldResultAt:
 			decodeResult(&d, &a.Result)
 		case fieldAccepted:
-			a.Accepted = append(a.Accepted, d.string())
+			if d.limit(len(a.Accepted), maxConvos) {
+				a.Accepted = append(a.Accepted, d.string())
+			}
 		case fieldCode:
 			refusal.Code = conversation.Code(d.string())
 		case fieldMessage:

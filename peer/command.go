@@ -30,6 +30,8 @@ const (
 const (
 	maxDIDs = 4096
 	maxRefs = 16384
+	// maxConvos bounds an offer, a take, and what is accepted of one.
+	maxConvos = 4096
 )
 
 // commandField returns the field that holds c; 0 for a command that this

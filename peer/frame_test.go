@@ -130,6 +130,23 @@ func TestFrameCutShort(t *testing.T) {
 	}
 }
 
+// A frame takes no many times its own size in memory, whatever it repeats.
+func TestRepeatedFieldsAreBounded(t *testing.T) {
+	for name, field := range map[string]int{"offer": fieldOffer, "take": fieldTake} {
+		body := appendStrings(nil, field, make([]string, maxConvos))
+		if _, _, err := decodeQuestion(kindEpoch, body, false); err != nil {
+			t.Errorf("%s of %d: %v", name, maxConvos, err)
+		}
+		if _, _, err := decodeQuestion(kindEpoch, appendElement(body, field, ""), false); err == nil {
+			t.Errorf("%s of one more was taken", name)
+		}
+	}
+	body := appendStrings(appendUint(nil, fieldStatus, uint64(Served)), fieldAccepted, make([]string, maxConvos+1))
+	if _, err := decodeAnswer(body); err == nil {
+		t.Error("more accepted than may be offered was taken")
+	}
+}
+
 // FuzzDecodeFrame feeds arbitrary plain bytes to all that reads what a peer
 // says: nothing may panic, and what is read must mean the same when it is
 // written and read again.
