@@ -216,17 +216,23 @@ func TestPlannedChangesMayFailNothing(t *testing.T) {
 func TestVerdictIsTold(t *testing.T) {
 	v := Verdict{
 		Seed: 7, Faults: []FaultRow{{Kind: Freeze, Count: 2, Hit: 1500 * time.Millisecond}}, Answers: []Answer{{"", 3}, {noAnswer, 1}},
-		Findings:  []Finding{{Rule: "a rule", Convo: "c", Text: "what was seen", Files: []string{"x.html"}}},
+		Findings: []Finding{
+			{Rule: "a rule", Convo: "e", Text: "what was seen, and much more of it", Files: []string{"y.html"}},
+			{Rule: "a rule", Convo: "c", Text: "what was seen", Files: []string{"x.html"}},
+		},
 		Undecided: []string{"d"},
 	}
 	text := v.String()
-	for _, want := range []string{"seed 7", "freeze", "1.5s", "success", "no answer", "VIOLATION: a rule", "conversation c", "what was seen", "see x.html", "UNDECIDED: the history of d"} {
+	for _, want := range []string{"seed 7", "freeze", "1.5s", "success", "no answer", "VIOLATION: a rule", "conversation c", "what was seen", "see x.html", "also broken, see y.html", "UNDECIDED: the history of d"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the verdict does not say %q:\n%s", want, text)
 		}
 	}
 	if v.OK() || (Verdict{Undecided: []string{"d"}}).OK() || !(Verdict{}).OK() {
 		t.Error("OK does not tell right from wrong")
+	}
+	if strings.Contains(text, "much more") {
+		t.Errorf("the larger history is told, too:\n%s", text)
 	}
 	v.Planned = true
 	if text := v.String(); !strings.Contains(text, "p99 before") {

@@ -118,9 +118,21 @@ func (v Verdict) writeFaults(t io.Writer) {
 	}
 }
 
+// writeFindings tells of each broken rule the smallest history in full, and of
+// the others where they are.
 func (v Verdict) writeFindings(b *strings.Builder) {
 	fmt.Fprintln(b)
-	for _, f := range v.Findings {
+	smallest := map[string]int{}
+	for i, f := range v.Findings {
+		if best, known := smallest[f.Rule]; !known || len(f.Text) < len(v.Findings[best].Text) {
+			smallest[f.Rule] = i
+		}
+	}
+	for i, f := range v.Findings {
+		if smallest[f.Rule] != i {
+			fmt.Fprintf(b, "also broken, see %s: %s (%s)\n", strings.Join(append(f.Files, verdictFile), ", "), f.Rule, f.Convo)
+			continue
+		}
 		fmt.Fprintf(b, "VIOLATION: %s\n", f.Rule)
 		if f.Convo != "" {
 			fmt.Fprintf(b, "conversation %s\n", f.Convo)
