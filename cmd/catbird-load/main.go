@@ -62,6 +62,9 @@ func columnsOf(f *os.File) func() int {
 // run does what args say and returns the exit code. exit ends the process, for
 // --help and for a second interrupt.
 func run(args []string, s streams, exit func(int)) int {
+	if err := config.ForgetEmpty(); err != nil {
+		return fail(s, exitUsage, err)
+	}
 	var c cli
 	parser, err := kong.New(&c,
 		kong.Name("catbird-load"), kong.Description(description),

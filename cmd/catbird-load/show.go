@@ -79,7 +79,7 @@ func line(p load.Progress) string {
 		fmt.Fprintf(&b, "  %d of %d conversations", p.Created, p.Conversations)
 	case load.Loading:
 		fmt.Fprintf(&b, "  %.0f/s  p50 %s  p99 %s  max %s  ok %d", p.PerSecond,
-			load.Latency(p.Last.P50), load.Latency(p.Last.P99), load.Latency(p.Last.Max), p.OK)
+			load.Latency(p.P50), load.Latency(p.P99), load.Latency(p.Max), p.OK)
 		for _, n := range []struct {
 			name  string
 			count int64

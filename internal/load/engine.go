@@ -211,7 +211,7 @@ func (e *Engine) progress() Progress {
 	p := Progress{}
 	phase := e.phase.Load().(Phase)
 	if phase == Loading {
-		p = e.recorder.standing(time.Now())
+		p = e.recorder.standing()
 	}
 	p.Phase, p.Elapsed = phase, time.Since(time.Unix(0, e.since.Load()))
 	p.InFlight, p.Findings = int(e.inFlight.Load()), e.findings.total()

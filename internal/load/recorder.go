@@ -135,6 +135,7 @@ type recorder struct {
 	mu         sync.Mutex
 	start      time.Time // zero: not measuring
 	last       time.Time // when the latest operation ended
+	recent     latencies // since the last standing
 	all        *track
 	byOp       map[Op]*track
 	errors     errorCounts
@@ -152,7 +153,7 @@ const lateness = 10 * time.Millisecond
 
 func newRecorder(cfg *Config) *recorder {
 	r := &recorder{
-		every: intervalFor(cfg.Duration), all: newTrack(), byOp: map[Op]*track{},
+		every: intervalFor(cfg.Duration), recent: newLatencies(intervalDigits), all: newTrack(), byOp: map[Op]*track{},
 		errors: errorCounts{}, attempts: errorCounts{}, nodes: map[string]*NodeCount{},
 	}
 	for _, op := range Ops() {
@@ -176,6 +177,7 @@ func (r *recorder) record(o *Operation) {
 	if o.Done.After(r.last) {
 		r.last = o.Done
 	}
+	r.recent.record(o.Latency())
 	r.all.record(o)
 	r.byOp[o.Op].record(o)
 	if late := o.Sent.Sub(o.Due); late > lateness {
@@ -241,19 +243,13 @@ func (r *recorder) end() {
 	r.all.turn()
 }
 
-// standing sums up for the progress at now.
-func (r *recorder) standing(now time.Time) (p Progress) {
+// standing sums up for the progress, with the latencies since it was called last.
+func (r *recorder) standing() (p Progress) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.start.IsZero() {
-		return p
-	}
-	r.turnTo(now)
-	p.OK, p.Conflicts, p.Failed = r.all.ok, r.all.conflicts, r.all.failed
-	p.Late = r.late
-	if n := len(r.all.series); n > 0 {
-		p.Last = r.all.series[n-1]
-	}
+	p.OK, p.Conflicts, p.Failed, p.Late = r.all.ok, r.all.conflicts, r.all.failed, r.late
+	p.P50, p.P99, p.Max = r.recent.quantile(50), r.recent.quantile(99), r.recent.max()
+	r.recent.h.Reset()
 	return p
 }
 

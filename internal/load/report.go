@@ -14,10 +14,11 @@ type Progress struct {
 	// Of the load so far.
 	OK, Conflicts, Failed int64
 	InFlight              int
-	Late                  int64   // operations that began late, see Report
-	PerSecond             float64 // of operations that ended since the last Progress
-	Last                  Sample  // of the last interval that is over
-	Findings              int64   // what is wrong so far
+	Late                  int64 // operations that began late, see Report
+	// Of operations that ended since the last Progress; latencies are in
+	// milliseconds, 0 where none ended.
+	PerSecond, P50, P99, Max float64
+	Findings                 int64 // what is wrong so far
 	// Of Conversations, how many were created, and how many read back.
 	Created, Verified, Conversations int
 }
@@ -47,9 +48,9 @@ type Report struct {
 	Total      OpReport   `json:"total"`
 	Operations []OpReport `json:"operations"`
 	// Late counts operations of an open loop that began more than 10 ms after
-	// they were due, as all clients were busy or this machine was; LatestMs is the longest such
-	// delay, and is part of the latency. Skipped were due, and the run ended
-	// before a client was free: their latencies are in no figure.
+	// they were due, as all clients were busy or this machine was; LatestMs is
+	// the longest such delay, and is part of the latency. Skipped were due, and
+	// the run ended before a client was free: their latencies are in no figure.
 	Late     int64   `json:"late"`
 	LatestMs float64 `json:"latestMs"`
 	Skipped  int64   `json:"skipped"`
