@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -37,7 +38,7 @@ type flags struct {
 
 func run(args []string, out, errOut io.Writer) int {
 	var f flags
-	parser, err := kong.New(&f, kong.Name("chaos"), kong.Description("Lets a cluster go through faults while clients use it, and judges it."))
+	parser, err := kong.New(&f, kong.Name("chaos"), kong.Writers(out, errOut), kong.Description("Lets a cluster go through faults while clients use it, and judges it."))
 	if err == nil {
 		_, err = parser.Parse(args)
 	}
@@ -79,6 +80,11 @@ func (f *flags) options(out io.Writer) (chaos.Options, error) {
 	if f.Seed != "" {
 		if _, err := fmt.Sscan(f.Seed, &opt.Seed); err != nil {
 			return opt, fmt.Errorf("CHAOS_SEED: %q is no number", f.Seed)
+		}
+	}
+	for _, k := range f.Only {
+		if !slices.Contains(chaos.Kinds, k) {
+			return opt, fmt.Errorf("CHAOS_ONLY: %q is no kind of fault; there are %v", k, chaos.Kinds)
 		}
 	}
 	if f.Seconds < 0 || f.Topics < 1 || f.Clients < 1 || f.Pace <= 0 {
