@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -32,21 +31,6 @@ func TestMain(m *testing.M) {
 }
 
 const suite = "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519"
-
-// errorBody is the form of a refusal.
-type errorBody struct {
-	Error   string `json:"error"`
-	Message string `json:"message"`
-}
-
-// errorName returns the name that a refusal bears, "" for what is none.
-func errorName(body string) string {
-	var e errorBody
-	if json.Unmarshal([]byte(body), &e) != nil {
-		return ""
-	}
-	return e.Error
-}
 
 // token returns a fresh token of did for the method name.
 func token(t testing.TB, did, name string) string {
