@@ -119,7 +119,9 @@ type world struct {
 }
 
 func newWorld(t testing.TB, db backing) *world {
-	w := &world{t: t, db: db, gate: &gate{store: db.store, next: map[string][]*fate{}}, rec: history.NewRecorder(history.RecorderConfig{})}
+	w := &world{t: t, db: db, gate: &gate{store: db.store, next: map[string][]*fate{}}}
+	var now atomic.Int64 // what comes before what is all that matters
+	w.rec = history.NewRecorder(history.RecorderConfig{Clock: func() time.Duration { return time.Duration(now.Add(1)) }})
 	w.rec.Start(history.Convo{ID: db.convo, Creator: alice, Members: []string{alice, bob}})
 	return w
 }
