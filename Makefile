@@ -28,10 +28,12 @@ build: ## Build catbird-server and catbirdctl into bin/
 
 test: vet ## Check the code, then run all tests, with the race detector, on SQLite, PostgreSQL and Redis
 	$(SERVERS) $(TEST) -race ./...
+	$(SERVERS) $(TEST) -race -tags broken -run Caught ./internal/broken
 
 vet: $(TOOLS)/staticcheck
 	@out="$$(gofmt -l $$(git ls-files '*.go'))"; test -z "$$out" || { echo "not formatted (make fmt):"; echo "$$out"; exit 1; }
 	go vet ./...
+	go vet -tags broken ./internal/broken
 	$(TOOLS)/staticcheck ./...
 
 lint: vet $(TOOLS)/gofumpt ## Check format, vet, staticcheck and gofumpt
