@@ -149,7 +149,7 @@ func (e *Engine) follow() (stop func()) {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	began := time.Now()
+	began := time.Now().Truncate(time.Second) // many write whole seconds
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		err := FollowEvents(ctx, e.cfg.EventsFile, func(at time.Time, text string) {
