@@ -54,7 +54,8 @@ func TestUnitLetsANodeLeave(t *testing.T) {
 	if cfg.Drain.Delay == 0 {
 		t.Error("DRAIN_DELAY is 0: load balancers have no time to notice")
 	}
-	if unit["Restart"] != "on-failure" || unit["RestartPreventExitStatus"] != "2" {
+	// A crash of the Go runtime ends with 2, as does a wrong setting.
+	if unit["Restart"] != "on-failure" || unit["RestartPreventExitStatus"] != "" {
 		t.Errorf("Restart=%s, RestartPreventExitStatus=%s", unit["Restart"], unit["RestartPreventExitStatus"])
 	}
 }
