@@ -100,6 +100,14 @@ var bans = []ban{
 		"it starts and ends processes, whatever they are asked",
 	},
 	{
+		"internal/history", slices.Concat(parts, stores, drivers, http, []string{"persistence", "internal/app", "internal/client"}),
+		"what clients saw is judged without asking the service or its database",
+	},
+	{
+		"internal/broken", slices.Concat(parts, stores, drivers, http, []string{"conversation", "persistence", "log/slog", "context", "os"}),
+		"a switch does not know what it switches",
+	},
+	{
 		"internal/chaos", slices.Concat(parts, stores, []string{"persistence", "internal/app", "github.com/redis/..."}),
 		"what it judges, it sees through ports and tables",
 	},
@@ -140,6 +148,7 @@ var onlyBy = []struct {
 	{"github.com/alecthomas/kong/...", []string{"cmd/...", "internal/config/...", "internal/tools/..."}, "flags are read in one place"},
 	{"go.opentelemetry.io/otel/sdk/...", []string{"internal/obs/..."}, "spans leave the process in one place"},
 	{"go.opentelemetry.io/otel/exporters/...", []string{"internal/obs/..."}, "spans leave the process in one place"},
+	{"github.com/anishathalye/porcupine/...", []string{"internal/history"}, "what is linearizable is judged in one place"},
 	{"github.com/hashicorp/memberlist/...", []string{"cluster/..."}, "gossip has one home"},
 	{"github.com/buraksezer/consistent/...", []string{"cluster/..."}, "the ring has one home"},
 }
