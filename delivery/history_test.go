@@ -5,17 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/anishathalye/porcupine"
-
 	"catbird/conversation"
 	"catbird/delivery"
+	"catbird/internal/history"
 	"catbird/internal/memstore"
 	"catbird/persistence"
 )
@@ -23,8 +21,9 @@ import (
 // What clients see of a conversation is linearizable (I4), whatever goes wrong:
 // several nodes with and without actors, on one database, lose sessions, links
 // and replies, flags and owners change, and statements land long after everybody
-// has given them up. Every history is held to a model of one conversation that
-// does one thing after another, and the log to I1, I2 and 'exactly once'.
+// has given them up. Every history is held to the model of package history,
+// together with the log as it is in the end, and the log to I1, I2 and 'exactly
+// once'; of the nodes that would answer from memory there is one at a time (I5).
 
 const (
 	histories     = 100
@@ -35,81 +34,6 @@ const (
 
 var people = []string{alice, bob, carol, "did:plc:dave"}
 
-// sequential is the model's state.
-type sequential struct {
-	epoch, seq int64
-	members    uint8 // bits by people
-}
-
-type input struct {
-	convo, caller int
-	command       conversation.Command // nil: getEpoch
-}
-
-type output struct {
-	code       conversation.Code // "": success
-	epoch, seq int64             // of a success; current epoch of an EpochMismatch
-}
-
-// step is the model: is out what in gives in state s, and which state comes
-// after?
-func step(s sequential, in input, out output) (bool, sequential) {
-	me := uint8(1) << in.caller
-	if s.members&me == 0 {
-		return out.code == conversation.NotMember, s
-	}
-	next := s
-	switch c := in.command.(type) {
-	case nil:
-		return out.code == "" && out.epoch == s.epoch, s
-	case conversation.Send:
-		if c.Epoch != s.epoch {
-			return out == output{code: conversation.EpochMismatch, epoch: s.epoch}, s
-		}
-		next.seq++
-	case conversation.Commit:
-		next.epoch, next.seq = s.epoch+1, s.seq+1
-	case conversation.AddMembers:
-		who := uint8(1) << slices.Index(people, c.DIDs[0])
-		if s.members&who != 0 {
-			return out.code == conversation.AlreadyMember, s
-		}
-		next = sequential{s.epoch + 1, s.seq + 1, s.members | who}
-	case conversation.Leave:
-		who := uint8(1) << slices.Index(people, c.Target)
-		switch {
-		case s.members&who == 0:
-			return out.code == conversation.TargetNotMember, s
-		case who != me && in.caller != 0: // alice is the creator
-			return out.code == conversation.NotAuthorized, s
-		case s.members == who:
-			return out.code == conversation.LastMember, s
-		}
-		next = sequential{s.epoch + 1, s.seq + 1, s.members &^ who}
-	}
-	return out == output{epoch: next.epoch, seq: next.seq}, next
-}
-
-var model = porcupine.Model{
-	Init: func() any { return sequential{members: 0b11} },
-	Step: func(state, in, out any) (bool, any) {
-		ok, next := step(state.(sequential), in.(input), out.(output))
-		return ok, next
-	},
-	DescribeOperation: func(in, out any) string { return fmt.Sprintf("%T%+v -> %+v", in.(input).command, in, out) },
-}
-
-// attempt is one request of a client.
-type attempt struct {
-	in     input
-	req    *conversation.Request // nil: getEpoch
-	client int
-	call   int64
-	ret    int64
-	res    conversation.Result
-	err    error
-}
-
 func TestHistoriesAreLinearizable(t *testing.T) {
 	n := uint64(histories)
 	if testing.Short() {
@@ -118,13 +42,9 @@ func TestHistoriesAreLinearizable(t *testing.T) {
 	answered := 0
 	for seed := range n {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			var all []attempt
-			var h *history
-			synctest.Test(t, func(t *testing.T) {
-				h = newHistory(t, seed)
-				all = h.run()
-			})
-			answered += h.check(t, all) // out of the bubble: it takes real time
+			var got history.History
+			synctest.Test(t, func(t *testing.T) { got = newRun(t, seed).run() })
+			answered += check(t, got) // out of the bubble: it takes real time
 		})
 	}
 	if all := int(n) * clients * opsPerClient; answered < all/2 {
@@ -132,26 +52,28 @@ func TestHistoriesAreLinearizable(t *testing.T) {
 	}
 }
 
-// history is one run.
-type history struct {
+// run is one run.
+type run struct {
 	t     *testing.T
 	w     *world
 	nodes []*node
 	seed  uint64
-	clock atomic.Int64
+	clock atomic.Int64 // ticks with every look: the bubble's own stands still
+	rec   *history.Recorder
 	stop  chan struct{}
 
 	mu  sync.Mutex // of what follows
 	rnd *rand.Rand
 	out bool   // the database is out of reach
 	ill string // the session whose renewals fail
-	all []attempt
 }
 
-func newHistory(t *testing.T, seed uint64) *history {
-	h := &history{t: t, w: newWorld(t), seed: seed, stop: make(chan struct{}), rnd: rand.New(rand.NewPCG(seed, 0))}
+func newRun(t *testing.T, seed uint64) *run {
+	h := &run{t: t, w: newWorld(t), seed: seed, stop: make(chan struct{}), rnd: rand.New(rand.NewPCG(seed, 0))}
+	h.rec = history.NewRecorder(history.RecorderConfig{Clock: func() time.Duration { return time.Duration(h.clock.Add(1)) }})
 	for i := range historyConvos {
 		h.w.store.Seed(convoID(i), alice, bob)
+		h.rec.Start(history.Convo{ID: convoID(i), Creator: alice, Members: []string{alice, bob}})
 	}
 	half := delivery.Flags{ActorSystem: true, RolloutPercent: 50}
 	for i, f := range []delivery.Flags{on, []delivery.Flags{on, off, half}[seed%3]} {
@@ -161,8 +83,8 @@ func newHistory(t *testing.T, seed uint64) *history {
 	return h
 }
 
-// run lets clients and misfortune loose, and returns what the clients saw.
-func (h *history) run() []attempt {
+// run lets clients and misfortune loose, and returns what was seen.
+func (h *run) run() history.History {
 	h.w.store.SetFaults(h.fault)
 	var troubled sync.WaitGroup
 	troubled.Go(h.trouble)
@@ -183,67 +105,134 @@ func (h *history) run() []attempt {
 		if err := h.w.store.Check(convoID(i)); err != nil {
 			h.t.Error(err)
 		}
+		h.readLog(convoID(i))
 	}
-	return h.all
+	if err := h.rec.Close(); err != nil {
+		h.t.Error(err)
+	}
+	return h.rec.History()
+}
+
+// readLog records what the database holds when all is over.
+func (h *run) readLog(convo string) {
+	p := h.rec.Invoke(history.Op{Convo: convo, Client: clients, Kind: history.ReadLog})
+	var rows []history.Row
+	for _, r := range h.w.store.Log(convo) {
+		rows = append(rows, history.Row{ID: r.ID, Kind: r.Kind, Sender: r.Sender, Epoch: r.Epoch, Seq: r.Seq, Payload: string(r.Ciphertext)})
+	}
+	p.Return(history.Output{Outcome: history.Succeeded, Seq: int64(len(rows)), Rows: rows})
 }
 
 // client makes one request after another, of random nodes.
-func (h *history) client(id int) {
+func (h *run) client(id int) {
 	rnd := rand.New(rand.NewPCG(h.seed, uint64(id+1)))
 	var epoch [historyConvos]int64 // that it knows
 	for range opsPerClient {
-		a := attempt{client: id, in: input{convo: rnd.IntN(historyConvos), caller: []int{0, 0, 0, 0, 1, 1, 2, 3}[rnd.IntN(8)]}}
-		a.in.command = randomCommand(rnd, epoch[a.in.convo])
-		h.try(rnd, &a)
-		if a.err == nil {
-			epoch[a.in.convo] = max(epoch[a.in.convo], a.res.Epoch)
-		}
-		var e *conversation.Error
-		if errors.As(a.err, &e) && e.Code == conversation.EpochMismatch {
-			epoch[a.in.convo] = max(epoch[a.in.convo], e.Current)
-		}
-		h.mu.Lock()
-		h.all = append(h.all, a)
-		h.mu.Unlock()
+		i := rnd.IntN(historyConvos)
+		op := history.Op{Client: id, Convo: convoID(i), Caller: people[[]int{0, 0, 0, 0, 1, 1, 2, 3}[rnd.IntN(8)]]}
+		out := h.try(rnd, op, randomCommand(rnd, epoch[i]))
+		epoch[i] = max(epoch[i], out.Epoch)
+		h.look()
 		<-time.After(time.Duration(rnd.IntN(100)) * time.Millisecond)
 	}
 }
 
+// randomCommand returns a change, or nil: getEpoch. Each has bytes of its own,
+// by which it is found in the log.
 func randomCommand(rnd *rand.Rand, epoch int64) conversation.Command {
-	who := people[rnd.IntN(len(people))]
+	who, bytes := people[rnd.IntN(len(people))], []byte(newID())
 	switch rnd.IntN(20) {
 	case 0, 1:
-		return add(who)
+		return conversation.AddMembers{DIDs: []string{who}, Commit: bytes}
 	case 2:
-		return conversation.Leave{Target: who}
+		return conversation.Leave{Target: who, Commit: bytes}
 	case 3, 4, 5:
-		return commit()
+		return conversation.Commit{Commit: bytes}
 	case 6, 7, 8, 9:
-		return conversation.Send{Epoch: epoch + int64(rnd.IntN(12)/11), Ciphertext: []byte("x")}
+		return conversation.Send{Epoch: epoch + int64(rnd.IntN(12)/11), Ciphertext: bytes}
 	default:
 		return nil
 	}
 }
 
-func (h *history) try(rnd *rand.Rand, a *attempt) {
+func (h *run) try(rnd *rand.Rand, op history.Op, c conversation.Command) history.Output {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(50+rnd.IntN(8000))*time.Millisecond)
 	defer cancel()
-	n, id, caller := h.nodes[rnd.IntN(len(h.nodes))], convoID(a.in.convo), people[a.in.caller]
-	a.call = h.clock.Add(1)
-	if a.in.command == nil {
-		a.res.Epoch, a.err = n.svc.Epoch(ctx, id, caller)
-	} else {
-		a.req = request(id, caller, a.in.command)
-		if rnd.IntN(3) == 0 {
-			a.req.Key = newID()
-		}
-		a.res, a.err = n.svc.Do(ctx, a.req)
+	n := h.nodes[rnd.IntN(len(h.nodes))]
+	op.Node = n.name
+	op.Kind, op.Input = asked(c)
+	var res conversation.Result
+	var err error
+	if c == nil {
+		p := h.rec.Invoke(op)
+		res.Epoch, err = n.svc.Epoch(ctx, op.Convo, op.Caller)
+		return h.told(p, res, err)
 	}
-	a.ret = h.clock.Add(1)
+	r := request(op.Convo, op.Caller, c)
+	if rnd.IntN(3) == 0 {
+		r.Key = newID()
+		op.Input.Key = r.Key
+	}
+	p := h.rec.Invoke(op)
+	res, err = n.svc.Do(ctx, r)
+	return h.told(p, res, err)
+}
+
+func asked(c conversation.Command) (history.Kind, history.Input) {
+	switch c := c.(type) {
+	case conversation.Send:
+		return history.SendMessage, history.Input{Epoch: &c.Epoch, Payload: string(c.Ciphertext)}
+	case conversation.Commit:
+		return history.Commit, history.Input{Payload: string(c.Commit)}
+	case conversation.AddMembers:
+		return history.AddMembers, history.Input{DIDs: c.DIDs, Payload: string(c.Commit)}
+	case conversation.Leave:
+		return history.LeaveConvo, history.Input{DIDs: []string{c.Target}, Payload: string(c.Commit)}
+	}
+	return history.GetEpoch, history.Input{}
+}
+
+// told records an answer.
+func (h *run) told(p *history.Pending, res conversation.Result, err error) history.Output {
+	out := history.Output{Outcome: history.Succeeded, Epoch: res.Epoch, Seq: res.Seq}
+	var e *conversation.Error
+	switch {
+	case err == nil:
+	case errors.As(err, &e):
+		out = history.Refusal(e.Code, e.Current)
+		if !expected[e.Code] {
+			h.t.Errorf("unexpected error %v", err)
+		}
+	default: // the client's time was up, and nothing was stored
+		out = history.Refusal(conversation.Unavailable, 0)
+	}
+	p.Return(out)
+	return out
+}
+
+// expected are the refusals that clients may get here.
+var expected = map[conversation.Code]bool{
+	conversation.NotMember: true, conversation.AlreadyMember: true, conversation.TargetNotMember: true, conversation.NotAuthorized: true,
+	conversation.LastMember: true, conversation.EpochMismatch: true, conversation.OutcomeUnknown: true,
+	conversation.Unavailable: true, conversation.MailboxFull: true, conversation.Overloaded: true,
+}
+
+// look notes which nodes would answer from memory.
+func (h *run) look() {
+	for _, n := range h.nodes {
+		before := h.rec.Now()
+		page, _ := n.reg.List(historyConvos, "")
+		after := h.rec.Now()
+		for _, i := range page {
+			if i.Trusted {
+				h.rec.Serving(history.Tenure{Convo: i.Convo, Node: n.name, Fence: i.Fence, From: after, To: before})
+			}
+		}
+	}
 }
 
 // fault is what becomes of a statement.
-func (h *history) fault(c memstore.Call) memstore.Fault {
+func (h *run) fault(c memstore.Call) memstore.Fault {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.out || (c.Op == memstore.RenewSession && c.Session == h.ill) {
@@ -274,7 +263,7 @@ func (h *history) fault(c memstore.Call) memstore.Fault {
 }
 
 // trouble strikes again and again until the clients are done.
-func (h *history) trouble() {
+func (h *run) trouble() {
 	for {
 		h.mu.Lock()
 		kind, pause := h.rnd.IntN(7), time.Duration(h.rnd.IntN(1500))*time.Millisecond
@@ -311,14 +300,14 @@ func (h *history) trouble() {
 	}
 }
 
-func (h *history) set(f func()) {
+func (h *run) set(f func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	f()
 }
 
 // wait reports whether the run goes on.
-func (h *history) wait(d time.Duration) bool {
+func (h *run) wait(d time.Duration) bool {
 	select {
 	case <-time.After(d):
 		return true
@@ -327,85 +316,20 @@ func (h *history) wait(d time.Duration) bool {
 	}
 }
 
-// resolve says what came of an attempt: its output, whether that came in time,
-// and whether it happened at all. What a client does not know, the database
-// does.
-func (h *history) resolve(t *testing.T, a attempt) (out output, known, happened bool) {
-	if a.req == nil {
-		if code := conversation.CodeOf(a.err); a.err != nil && code != conversation.NotMember {
-			return output{}, true, false
-		} else {
-			return output{code: code, epoch: a.res.Epoch}, true, true
-		}
+// check returns how many requests had an answer that says something.
+func check(t *testing.T, h history.History) (answered int) {
+	r, err := history.Check(t.Context(), h, history.CheckConfig{PerConvo: 20 * time.Second, Dir: t.ArtifactDir()})
+	if err != nil {
+		t.Fatal(err)
 	}
-	stored := h.w.store.Count(a.req.Convo, a.req.ID)
-	var e *conversation.Error
-	switch {
-	case a.err == nil:
-		if stored != 1 {
-			t.Errorf("acknowledged, and stored %d times: %+v", stored, a)
-		}
-		return output{epoch: a.res.Epoch, seq: a.res.Seq}, true, true
-	case conversation.CodeOf(a.err) == conversation.OutcomeUnknown:
-		got, err := h.w.store.Lookup(context.Background(), []string{a.req.Convo}, []persistence.Ref{persistence.RefOf(a.req)})
-		if err != nil || got[0] == nil {
-			return output{}, false, false
-		}
-		return output{epoch: got[0].Result.Epoch, seq: got[0].Result.Seq}, false, true
+	for _, v := range r.Violations {
+		t.Error(v)
 	}
-	if stored != 0 {
-		t.Errorf("refused with %v, and stored: %+v", a.err, a)
-	}
-	if !errors.As(a.err, &e) {
-		return output{}, true, false // the client's time was up
-	}
-	switch e.Code {
-	case conversation.NotMember, conversation.AlreadyMember, conversation.TargetNotMember, conversation.NotAuthorized, conversation.LastMember:
-		return output{code: e.Code}, true, true
-	case conversation.EpochMismatch:
-		return output{code: e.Code, epoch: e.Current}, true, true
-	case conversation.Unavailable, conversation.MailboxFull, conversation.Overloaded:
-		return output{}, true, false
-	}
-	t.Errorf("unexpected error %v", a.err)
-	return output{}, true, false
-}
-
-// check returns how many attempts had an answer.
-func (h *history) check(t *testing.T, all []attempt) (answered int) {
-	for i := range historyConvos {
-		var ops []porcupine.Operation
-		for _, a := range all {
-			if a.in.convo != i {
-				continue
-			}
-			out, known, happened := h.resolve(t, a)
-			if !happened {
-				continue
-			}
-			op := porcupine.Operation{ClientId: a.client, Input: a.in, Output: out, Call: a.call, Return: a.ret}
-			if !known {
-				op.Return = 1 << 62
-			}
-			ops = append(ops, op)
+	for _, one := range r.Results {
+		if one.Verdict == history.Undecided {
+			t.Errorf("conversation %s: too many operations at once to tell", one.Convo)
 		}
-		result, info := porcupine.CheckOperationsVerbose(model, ops, 20*time.Second)
-		switch result {
-		case porcupine.Illegal:
-			t.Errorf("conversation %d: not linearizable: %s", i, picture(t, info))
-		case porcupine.Unknown:
-			t.Errorf("conversation %d: too many operations at once to tell", i)
-		}
-		answered += len(ops)
+		answered += one.Ops
 	}
 	return answered
-}
-
-// picture draws a history that is not linearizable.
-func picture(t *testing.T, info porcupine.LinearizationInfo) string {
-	path := t.ArtifactDir() + "/history.html"
-	if err := porcupine.VisualizePath(model, info, path); err != nil {
-		return err.Error()
-	}
-	return path
 }

@@ -279,9 +279,10 @@ func (w *world) look() {
 	for _, n := range w.nodes {
 		before := w.rec.Now()
 		page, _ := n.reg.List(1, "")
+		after := w.rec.Now()
 		for _, i := range page {
 			if i.Trusted {
-				w.rec.Serving(history.Tenure{Convo: i.Convo, Node: n.name, Session: n.session(), Fence: i.Fence, From: before, To: before})
+				w.rec.Serving(history.Tenure{Convo: i.Convo, Node: n.name, Fence: i.Fence, From: after, To: before})
 			}
 		}
 	}

@@ -146,9 +146,11 @@ type Convo struct {
 	Rows    []Row    `json:"rows,omitempty"` // all rows so far, from seq 1
 }
 
-// Tenure is one node serving one conversation from memory under one fence. From
-// and To enclose only what is certain: From is an instant at or after it began,
-// To one at or before it ended. They may be equal, for one that was seen once.
+// Tenure is one node serving one conversation from memory under one fence: not
+// merely holding it, but ready to answer. From and To enclose only what is
+// certain: From is an instant at or after its beginning, To one at or before its
+// end. A look that took a while, and is all that is known, has its end as From
+// and its beginning as To.
 type Tenure struct {
 	Convo   string        `json:"convo"`
 	Node    string        `json:"node"`

@@ -52,22 +52,33 @@ func merge(list []Tenure) []Tenure {
 	return out
 }
 
-// checkOwners compares each tenure with the one that began before it: if any
-// two break a rule, two neighbours do.
+// checkOwners compares each tenure with those before it, and reports at most one
+// fault of each.
 func checkOwners(list []Tenure) (out []Violation) {
-	for i := 1; i < len(list); i++ {
-		a, b := list[i-1], list[i]
-		v := Violation{Convo: b.Convo, Text: a.String() + "\n" + b.String() + "\n"}
-		if a.From < b.To && b.From < a.To {
-			v.Rule = ruleOneOwner
-			out = append(out, v)
-		}
-		if a.Fence >= b.Fence {
-			v.Rule = ruleFences
-			out = append(out, v)
+	for i, b := range list {
+		for _, a := range list[:i] {
+			rule := broken(a, b)
+			if rule == "" {
+				continue
+			}
+			out = append(out, Violation{Convo: b.Convo, Rule: rule, Text: a.String() + "\n" + b.String() + "\n"})
+			break
 		}
 	}
 	return out
+}
+
+// broken returns the rule that two tenures break, "" for none. Which of two was
+// first is not always known.
+func broken(a, b Tenure) (rule string) {
+	aFirst, bFirst := a.From < b.To, b.From < a.To // some sight of one before some sight of the other
+	switch {
+	case aFirst && bFirst:
+		return ruleOneOwner
+	case a.Fence == b.Fence || (aFirst && a.Fence > b.Fence) || (bFirst && b.Fence > a.Fence):
+		return ruleFences
+	}
+	return ""
 }
 
 // String says a tenure in one line.
