@@ -67,11 +67,12 @@ type step struct {
 // actions are drawn evenly: rapid's own choices lean to the first of a list, and
 // what breaks is far apart.
 var actions = func() []string {
-	often := []string{"release", "late", "late", "late", "crash", "flush", "restore", "freeze"}
+	often := []string{"release", "crash", "flush", "restore", "freeze"}
 	for range 8 {
 		often = append(often, "tick", "look", "look", "look", "serve", "renew")
 	}
-	return append(often, "append", "append", "append", "append")
+	return append(often, "append", "append", "append", "append",
+		"late", "late", "late", "late", "late", "late", "late", "late", "late")
 }()
 
 func newCourse(seed, life uint64) []step {
@@ -318,6 +319,9 @@ func (m *ownership) late() error {
 		return nil
 	}
 	i := m.rand.IntN(len(m.pending))
+	if newest := len(m.pending) - 1; m.rand.IntN(4) > 0 { // what is young still does harm
+		i = max(newest-m.rand.IntN(3), 0)
+	}
 	f := m.pending[i]
 	m.pending = append(m.pending[:i:i], m.pending[i+1:]...)
 	return f()
