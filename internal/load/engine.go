@@ -243,6 +243,9 @@ func (e *Engine) operate(ctx context.Context, n int64, due time.Time) {
 	c := e.convos[rng.IntN(len(e.convos))]
 
 	o := Operation{Op: op, Convo: c.id, Due: due, Sent: time.Now()}
+	if e.cfg.Rate == 0 { // in a closed loop it is due when it begins
+		o.Due = o.Sent
+	}
 	e.do(ctx, rng, c, &o)
 	o.Done = time.Now()
 	o.Conflict = conflict(o.Err)
