@@ -14,7 +14,20 @@ import (
 	"catbird/charts/test/manifests"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// binaries is where the server is built, for all tests once.
+var binaries string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "catbird-charts-")
+	if err != nil {
+		panic(err)
+	}
+	binaries = dir
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(binaries)
+		os.Exit(code)
+	}))
+}
 
 // Where what is tested lies, from here.
 const (

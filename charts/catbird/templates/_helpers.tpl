@@ -41,6 +41,14 @@ app.kubernetes.io/component: node
 {{- toYaml (mergeOverwrite (dict) .root.Values.commonLabels (.extra | default dict) $own) }}
 {{- end }}
 
+{{/* Labels of a pod: (dict "root" $ "component" "…" "extra" …). Nothing that a new version of the chart alone changes: it would replace the pods. */}}
+{{- define "catbird.podLabels" -}}
+{{- $own := include "catbird.instanceLabels" .root | fromYaml }}
+{{- $_ := set $own "app.kubernetes.io/part-of" "catbird" }}
+{{- $_ := set $own "app.kubernetes.io/component" .component }}
+{{- toYaml (mergeOverwrite (dict) .root.Values.commonLabels (.extra | default dict) $own) }}
+{{- end }}
+
 {{/* A tag may hold characters that a label may not. */}}
 {{- define "catbird.version" -}}
 {{- default .Chart.AppVersion .Values.image.tag | replace "+" "_" | trunc 63 | trimAll "-_." }}

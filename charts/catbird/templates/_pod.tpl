@@ -29,7 +29,7 @@ spec:
   template:
     metadata:
       labels:
-        {{- include "catbird.labels" (dict "root" $root "component" "node" "extra" (mergeOverwrite (dict) $root.Values.podLabels (dict "catbird.blue/track" .track))) | nindent 8 }}
+        {{- include "catbird.podLabels" (dict "root" $root "component" "node" "extra" (mergeOverwrite (dict) $root.Values.podLabels (dict "catbird.blue/track" .track))) | nindent 8 }}
       annotations:
         {{- with mergeOverwrite (dict) $root.Values.commonAnnotations $root.Values.podAnnotations }}
         {{- toYaml . | nindent 8 }}

@@ -35,12 +35,17 @@
 {{- end }}
 {{- if $v.database.embedded.enabled }}{{ $_ := set $own "DATA_DIR" "/data" }}{{ end }}
 {{- range $name, $value := mergeOverwrite (dict) $v.config (.config | default dict) }}
-{{- $_ := set $own $name (toString $value) }}
+{{- $_ := set $own $name (include "catbird.text" $value) }}
 {{- end }}
 {{- toYaml $own }}
 {{- end }}
 
-{{/* The variables of a node's container. A later one may name an earlier one: $(POD_IP). */}}
+{{/* A value as a text. Numbers come as floating point, of which large ones would be written with an exponent. */}}
+{{- define "catbird.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ toString . }}{{ end }}
+{{- end }}
+
+{{/* The variables of a node's container. */}}
 {{- define "catbird.env" -}}
 - name: NODE_NAME
   valueFrom:
@@ -89,7 +94,7 @@
 {{/* A quantity of memory in MiB, rounded down. */}}
 {{- define "catbird.mebibytes" -}}
 {{- $units := dict "" 1.0 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 }}
-{{- $text := toString . }}
+{{- $text := include "catbird.text" . }}
 {{- if not (regexMatch "^[0-9]+(\\.[0-9]+)?([kMGT]|[KMGT]i)?$" $text) }}
 {{- fail (printf "resources.limits.memory: %q is not understood here: write it like 1Gi, 512Mi or 1.5G" $text) }}
 {{- end }}
@@ -99,7 +104,7 @@
 
 {{/* A quantity of CPU in cores, rounded up. */}}
 {{- define "catbird.cores" -}}
-{{- $text := toString . }}
+{{- $text := include "catbird.text" . }}
 {{- if not (regexMatch "^[0-9]+(\\.[0-9]+)?m?$" $text) }}
 {{- fail (printf "resources.limits.cpu: %q is not understood here: write it like 2, 1.5 or 1500m" $text) }}
 {{- end }}

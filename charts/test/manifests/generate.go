@@ -1,8 +1,6 @@
 package manifests
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -11,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"sigs.k8s.io/yaml"
 
 	"catbird/charts/test/chart"
@@ -204,57 +201,4 @@ func byID(objects []chart.Object) map[string]chart.Object {
 		out[o.ID()] = o
 	}
 	return out
-}
-
-// patch returns the strategic merge patch that turns before into after, "" where
-// they are the same.
-func patch(before, after chart.Object) (string, error) {
-	old, err := yaml.YAMLToJSON(before.Text)
-	if err != nil {
-		return "", err
-	}
-	wanted, err := yaml.YAMLToJSON(after.Text)
-	if err != nil {
-		return "", err
-	}
-	if bytes.Equal(old, wanted) {
-		return "", nil
-	}
-	diff, err := strategicpatch.CreateTwoWayMergePatch(old, wanted, before.Typed)
-	if err != nil {
-		return "", err
-	}
-	var tree map[string]any
-	if err := json.Unmarshal(diff, &tree); err != nil {
-		return "", err
-	}
-	dropOrders(tree)
-	tree["apiVersion"], tree["kind"] = after.APIVersion, after.Kind
-	meta, ok := tree["metadata"].(map[string]any)
-	if !ok {
-		meta = map[string]any{}
-		tree["metadata"] = meta
-	}
-	meta["name"] = after.Name
-	text, err := yaml.Marshal(tree)
-	return string(text), err
-}
-
-// dropOrders takes away hints about the order of lists, which kustomize does not
-// know: it keeps the order of the base and adds what is new.
-func dropOrders(v any) {
-	switch v := v.(type) {
-	case map[string]any:
-		for key, value := range v {
-			if strings.HasPrefix(key, "$setElementOrder/") {
-				delete(v, key)
-				continue
-			}
-			dropOrders(value)
-		}
-	case []any:
-		for _, value := range v {
-			dropOrders(value)
-		}
-	}
 }

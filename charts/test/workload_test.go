@@ -1,0 +1,193 @@
+package charttest
+
+import (
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+
+	"catbird/charts/test/chart"
+	"catbird/charts/test/rehearsal"
+)
+
+func plan(t *testing.T, text, name string) *rehearsal.Plan {
+	t.Helper()
+	p, err := rehearsal.Of(render(t, text).Objects, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// The kubelet must not kill a node that is still leaving in order.
+func TestNodesHaveTimeToLeave(t *testing.T) {
+	for _, test := range []struct {
+		values         string
+		delay, timeout string
+		preStop, grace int
+	}{
+		{"", "5s", "30s", 0, 45},
+		{"shutdown: {preStopSleepSeconds: 4, drainDelaySeconds: 20, drainTimeoutSeconds: 90, marginSeconds: 15}", "20s", "90s", 4, 129},
+		{"shutdown: {terminationGracePeriodSeconds: 120}", "5s", "30s", 0, 120},
+	} {
+		p := plan(t, test.values, "catbird")
+		if p.Env["DRAIN_DELAY"] != test.delay || p.Env["DRAIN_TIMEOUT"] != test.timeout {
+			t.Errorf("%q: DRAIN_DELAY %s, DRAIN_TIMEOUT %s", test.values, p.Env["DRAIN_DELAY"], p.Env["DRAIN_TIMEOUT"])
+		}
+		if p.PreStopSeconds != test.preStop || p.TerminationGracePeriodSeconds != test.grace {
+			t.Errorf("%q: preStop %d, grace %d, want %d and %d", test.values, p.PreStopSeconds, p.TerminationGracePeriodSeconds, test.preStop, test.grace)
+		}
+	}
+}
+
+func TestUpdatesGoOneByOneFromTheTop(t *testing.T) {
+	p := plan(t, "replicas: 4", "catbird")
+	if got := p.Order; p.Update != "RollingUpdate" || len(got) != 4 || got[0] != 3 || got[3] != 0 || p.MinReadySeconds != 5 {
+		t.Errorf("%+v", p)
+	}
+	if p := plan(t, "{replicas: 4, updateStrategy: {partition: 3}}", "catbird"); len(p.Order) != 1 || p.Order[0] != 3 {
+		t.Errorf("with a partition of 3: %v", p.Order)
+	}
+}
+
+func TestProbesAskTheRightThing(t *testing.T) {
+	p := plan(t, "", "catbird")
+	for path, probe := range map[string]*rehearsal.Probe{
+		"/health/live /health/live": p.Startup, "/health/live": p.Liveness, "/health/ready": p.Readiness,
+	} {
+		want, _, _ := strings.Cut(path, " ")
+		if probe == nil || probe.Path != want || probe.Port != 8080 {
+			t.Errorf("%s is asked by %+v", want, probe)
+		}
+	}
+	if p := plan(t, matrix["little"], "catbird"); p.Startup != nil || p.Liveness != nil || p.Readiness != nil {
+		t.Errorf("probes that are off: %+v", p)
+	}
+}
+
+// Go knows neither what a pod's memory is limited to nor what is left for what it
+// does not count.
+func TestRuntimeFollowsTheLimits(t *testing.T) {
+	for _, test := range []struct{ values, memory, procs string }{
+		{"", "921MiB", "2"},
+		{"resources: {limits: {memory: 1.5G, cpu: 1500m}}", "1287MiB", "2"},
+		{"resources: {limits: {memory: 536870912, cpu: 4}}", "460MiB", "4"},
+		{"{resources: {limits: {memory: 2Gi, cpu: 100m}}, runtime: {memoryLimitPercent: 50}}", "1024MiB", "1"},
+		{"{resources: {limits: {memory: null, cpu: null}}}", "", ""},
+		{"{runtime: {memoryLimitPercent: 0, maxProcs: 7}}", "", "7"},
+	} {
+		p := plan(t, test.values, "catbird")
+		if p.Env["GOMEMLIMIT"] != test.memory || p.Env["GOMAXPROCS"] != test.procs {
+			t.Errorf("%q: GOMEMLIMIT %q, GOMAXPROCS %q, want %q and %q", test.values, p.Env["GOMEMLIMIT"], p.Env["GOMAXPROCS"], test.memory, test.procs)
+		}
+	}
+}
+
+// Both tracks are one cluster: the same peers, label and secrets.
+func TestCanaryDiffersInItsFlagsAlone(t *testing.T) {
+	stable, canary := plan(t, matrix["canary"], "catbird"), plan(t, matrix["canary"], "catbird-canary")
+	want := map[string][2]string{
+		"ENABLE_ACTOR_SYSTEM": {"false", "true"}, "ACTOR_ROLLOUT_PERCENT": {"100", "25"}, "LOG_LEVEL": {"", "debug"}, "LEASE_TTL": {"5s", "3s"},
+	}
+	for name := range canary.Env {
+		w, differs := want[name]
+		if !differs {
+			w = [2]string{canary.Env[name], canary.Env[name]}
+		}
+		if stable.Env[name] != w[0] || canary.Env[name] != w[1] {
+			t.Errorf("%s is %q and %q, want %q", name, stable.Env[name], canary.Env[name], w)
+		}
+	}
+	if len(stable.From) == 0 || len(stable.From) != len(canary.From) {
+		t.Errorf("secrets: %v and %v", stable.From, canary.From)
+	}
+	if n := canary.Env["ACTOR_MAX"]; n != "10000000" {
+		t.Errorf("a large number becomes %q", n)
+	}
+	set := find[appsv1.StatefulSet](t, render(t, matrix["canary"]).Objects, "catbird-canary")
+	if image := set.Spec.Template.Spec.Containers[0].Image; image != "catbird:v9" || *set.Spec.Replicas != 2 {
+		t.Errorf("%d of %s", *set.Spec.Replicas, image)
+	}
+}
+
+func TestNodesKnowTheirNamesAndAddresses(t *testing.T) {
+	p := plan(t, "", "catbird")
+	if p.From["NODE_NAME"] != "field metadata.name" || p.From["GOSSIP_ADVERTISE"] != "field status.podIP" || p.Env["GOSSIP_JOIN"] != "catbird-nodes:7946" {
+		t.Errorf("%v %v", p.From, p.Env)
+	}
+	alone := plan(t, matrix["alone on PostgreSQL"], "catbird")
+	for _, name := range []string{"GOSSIP_JOIN", "GOSSIP_KEY", "REDIS_URL"} {
+		if alone.Env[name]+alone.From[name] != "" {
+			t.Errorf("a node alone has %s", name)
+		}
+	}
+}
+
+func TestAutoscaling(t *testing.T) {
+	r := render(t, matrix["autoscaled"])
+	if set := find[appsv1.StatefulSet](t, r.Objects, "catbird"); set.Spec.Replicas != nil {
+		t.Errorf("an upgrade would set the number of nodes to %d", *set.Spec.Replicas)
+	}
+	scaler := find[autoscalingv2.HorizontalPodAutoscaler](t, r.Objects, "catbird")
+	names := ""
+	for _, m := range scaler.Spec.Metrics {
+		switch m.Type {
+		case autoscalingv2.PodsMetricSourceType:
+			names += m.Pods.Metric.Name + "=" + m.Pods.Target.AverageValue.String() + " "
+		default:
+			names += string(m.Resource.Name) + " "
+		}
+	}
+	if names != "cpu actor_registry_active_actors=50k memory " || *scaler.Spec.MinReplicas != 4 {
+		t.Errorf("min %d, %s", *scaler.Spec.MinReplicas, names)
+	}
+}
+
+func TestBudgetOnlyForSeveral(t *testing.T) {
+	budget := find[policyv1.PodDisruptionBudget](t, render(t, "").Objects, "catbird")
+	if budget.Spec.MaxUnavailable.IntValue() != 1 || budget.Spec.MinAvailable != nil || *budget.Spec.UnhealthyPodEvictionPolicy != policyv1.AlwaysAllow {
+		t.Errorf("%+v", budget.Spec)
+	}
+	if _, err := chart.Find[policyv1.PodDisruptionBudget](render(t, "replicas: 1").Objects, "catbird"); err == nil {
+		t.Error("one node alone could never be evicted")
+	}
+}
+
+// What runs before the release's objects are there can use none of them.
+func TestMigrationNeedsNothingOfTheRelease(t *testing.T) {
+	for _, name := range []string{"inline", "named secrets"} {
+		r := render(t, matrix[name])
+		job := find[batchv1.Job](t, r.Objects, "catbird-migrate")
+		pod := job.Spec.Template.Spec
+		secret := pod.Containers[0].Env[0].ValueFrom.SecretKeyRef.Name
+		for _, o := range r.Objects {
+			if o.Hook() == "" && (o.ID() == "Secret "+secret || o.ID() == "ServiceAccount "+pod.ServiceAccountName) {
+				t.Errorf("%s: the Job needs %s, which comes later", name, o.ID())
+			}
+		}
+		if args := strings.Join(pod.Containers[0].Args, " "); args != "migrate --timeout=600s" {
+			t.Errorf("%s: runs %s", name, args)
+		}
+	}
+}
+
+// Nobody outside reaches /metrics or the internal port through what is public.
+func TestOnlyTheAPIIsPublic(t *testing.T) {
+	r := render(t, `{ingress: {enabled: true, hosts: [a]}, httpRoute: {enabled: true, parentRefs: [{name: g}]}}`)
+	for _, p := range find[networkingv1.Ingress](t, r.Objects, "catbird").Spec.Rules[0].HTTP.Paths {
+		if p.Path != "/xrpc" {
+			t.Errorf("the Ingress passes %s on", p.Path)
+		}
+	}
+	if got := find[chart.HTTPRoute](t, r.Objects, "catbird").Spec.Rules[0].Matches; len(got) != 1 || got[0].Path.Value != "/xrpc" {
+		t.Errorf("the HTTPRoute passes on %+v", got)
+	}
+	if ports := find[corev1.Service](t, r.Objects, "catbird").Spec.Ports; len(ports) != 1 || ports[0].TargetPort.StrVal != "http" {
+		t.Errorf("the client service has %+v", ports)
+	}
+}
