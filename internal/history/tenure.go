@@ -83,5 +83,9 @@ func broken(a, b Tenure) (rule string) {
 
 // String says a tenure in one line.
 func (t Tenure) String() string {
-	return fmt.Sprintf("%s to %s  %s served %s under fence %d (session %s)", seconds(t.From), seconds(t.To), t.Node, t.Convo, t.Fence, t.Session)
+	line := fmt.Sprintf("%s to %s  %s served %s under fence %d", t.From, t.To, t.Node, t.Convo, t.Fence)
+	if t.Session != "" {
+		line += " in session " + t.Session
+	}
+	return line
 }

@@ -3,7 +3,6 @@ package history
 import (
 	"fmt"
 	"strings"
-	"time"
 )
 
 // String says an operation in one line, without its times.
@@ -68,11 +67,9 @@ func (r Row) String() string {
 
 // line says an operation with its times.
 func (op *Op) line() string {
-	until := seconds(op.Return)
+	until := op.Return.String()
 	if op.Output.Outcome == Unknown {
 		until = "ever"
 	}
-	return fmt.Sprintf("%s to %s  #%d client %d at %s: %s", seconds(op.Call), until, op.ID, op.Client, op.Node, op)
+	return fmt.Sprintf("%s to %s  #%d client %d at %s: %s", op.Call, until, op.ID, op.Client, op.Node, op)
 }
-
-func seconds(d time.Duration) string { return fmt.Sprintf("%.6fs", d.Seconds()) }
