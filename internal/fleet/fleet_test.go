@@ -88,6 +88,9 @@ func TestNodesJoinThoseThatRun(t *testing.T) {
 		t.Errorf("a listens at %s, %s and %s", a.Clients(), a.Internal(), a.Gossip())
 	}
 	start(t, f, Launch{Name: "b"})
+	if log := read(t, logs, "b"); !strings.Contains(log, `"join":"a:3"`) {
+		t.Errorf("b said:\n%s", log)
+	}
 	start(t, f, Launch{Name: "c"})
 	if _, err := f.Start(t.Context(), Launch{Name: "b"}); err == nil {
 		t.Error("a second node b was started")
