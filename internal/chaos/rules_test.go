@@ -164,7 +164,7 @@ func TestCrashesAreFound(t *testing.T) {
 	}
 }
 
-// ask is an attempt of a client between two instants, in milliseconds.
+// attempt is one of a client between two instants, in milliseconds.
 func attempt(client int, node string, from, to time.Duration, out history.Outcome) history.Op {
 	return history.Op{
 		Client: client, Node: node, Convo: "c", Kind: history.GetEpoch, Output: history.Output{Outcome: out},
