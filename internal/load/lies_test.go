@@ -129,7 +129,7 @@ func answered(x *exchange, endpoint string) bool {
 // is found.
 func TestLiesAreFound(t *testing.T) {
 	n := apptest.Start(t, apptest.SQLite(t.TempDir()), apptest.Actors(true))
-	later := once(20)
+	later := once(3)
 	for _, test := range []struct {
 		name string
 		want []load.Kind
@@ -272,7 +272,7 @@ func TestLiesAreFound(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r, _ := until(t, everything(behind(t, n.URL, test.lie())), operations(200))
+			r, _ := until(t, everything(behind(t, n.URL, test.lie())), operations(150))
 			v := r.Verification
 			for _, kind := range test.want {
 				if v.Counts[kind] == 0 {
