@@ -14,7 +14,7 @@ TOOLS   := .tools
 SERVERS := go run ./internal/tools/withservers --
 TEST    := go test -p 2 -timeout 15m
 
-.PHONY: help run build test vet lint fmt bench model soak chaos smoke fuzz cover clean tools
+.PHONY: help run build test vet lint fmt bench model soak chaos smoke fuzz cover clean tools chart image
 
 help: ## List what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -29,6 +29,7 @@ build: ## Build catbird-server and catbirdctl into bin/
 test: vet ## Check the code, then run all tests, with the race detector, on SQLite, PostgreSQL and Redis
 	$(SERVERS) $(TEST) -race ./...
 	$(SERVERS) $(TEST) -race -tags broken -run Caught ./internal/broken
+	cd charts/test && go vet ./... && ../../$(TOOLS)/staticcheck ./... && go test ./...
 
 vet: $(TOOLS)/staticcheck
 	@out="$$(gofmt -l $$(git ls-files '*.go'))"; test -z "$$out" || { echo "not formatted (make fmt):"; echo "$$out"; exit 1; }
@@ -73,6 +74,16 @@ fuzz: ## Run every fuzz target for a short while (FUZZTIME=10s each)
 cover: ## Measure what the tests reach, over all packages
 	$(SERVERS) $(TEST) -coverpkg=./... -coverprofile=coverage.out ./...
 	@go tool cover -func=coverage.out | tail -n 1
+
+# Helm and Kubernetes' types have a module of their own as well.
+chart: ## Make the plain manifests and the chart's table of values anew from charts/catbird
+	cd charts/test && go run ./cmd/generate
+
+IMAGE     ?= catbird
+PLATFORMS ?=
+image: ## Build the container image (IMAGE=name; PLATFORMS=linux/amd64,linux/arm64 PUSH=1: for several, to a registry)
+	docker $(if $(PLATFORMS),buildx build --platform $(PLATFORMS),build) $(if $(PUSH),--push) \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null) -t $(IMAGE):$(VERSION) .
 
 clean: ## Remove what was built
 	rm -rf $(BIN) $(TOOLS) coverage.out
