@@ -46,6 +46,11 @@ fmt: $(TOOLS)/gofumpt ## Format the code
 bench: ## Measure what must be reached, as ratios, and print the table (FIGURES="P1 P4": only those)
 	go run ./internal/tools/bench $(FIGURES)
 
+# The time that everything in a release is given: that of the commit.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+release: ## Build archives for four platforms, what is in them, the chart and checksums into dist/
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) go run ./internal/tools/release
+
 smoke: ## Try a deployment out through its clients' port (URL=https://…, with JWT_SECRET set or TOKEN=file)
 	@test -n "$(URL)" || { echo "make smoke URL=https://…: the clients' port of what is to be tried out"; exit 2; }
 	@go run ./cmd/catbirdctl smoke --url "$(URL)" $(if $(TOKEN),--token "$(TOKEN)")
