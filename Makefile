@@ -14,7 +14,7 @@ TOOLS   := .tools
 SERVERS := go run ./internal/tools/withservers --
 TEST    := go test -p 2 -timeout 15m
 
-.PHONY: help run build test vet lint fmt bench model soak chaos smoke fuzz cover clean tools chart image
+.PHONY: help run build test vet lint fmt bench model soak chaos smoke release fuzz cover clean tools chart image
 
 help: ## List what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
