@@ -131,3 +131,18 @@ func TestFilesAreShort(t *testing.T) {
 		}
 	}
 }
+
+// Whoever starts a goroutine stops it: the tests of every package see to that.
+func TestEveryPackageLooksForLeaks(t *testing.T) {
+	looks := map[string]bool{}
+	for _, f := range source(t) {
+		if f.test {
+			looks[f.dir] = looks[f.dir] || f.has("go.uber.org/goleak")
+		}
+	}
+	for dir, ok := range looks {
+		if !ok {
+			t.Errorf("the tests of %s do not use goleak", dir)
+		}
+	}
+}
