@@ -91,7 +91,7 @@ image: ## Build the container image (IMAGE=name; PLATFORMS=linux/amd64,linux/arm
 		--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null) -t $(IMAGE):$(VERSION) .
 
 clean: ## Remove what was built
-	rm -rf $(BIN) $(TOOLS) coverage.out
+	rm -rf $(BIN) $(TOOLS) dist coverage.out
 
 # The tools have a module of their own, so that their needs do not mix with
 # the service's.
