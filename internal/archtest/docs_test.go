@@ -142,3 +142,45 @@ func blocks(text string) (out [][]string) {
 	}
 	return out
 }
+
+// served is a call of the server's program: its command, or a flag behind it.
+var served = regexp.MustCompile(`catbird-server ((?:[a-z]+|--[a-z-]+)(?: [^\s` + "`" + `|;#]+)*)`)
+
+// Flags that are not settings, and commands.
+var (
+	serverFlags    = map[string]bool{"help": true, "version": true, "once": true, "nodes": true, "data": true, "timeout": true}
+	serverCommands = map[string]bool{"serve": true, "dev": true, "migrate": true, "version": true}
+)
+
+// The tool's own commands are held to in cmd/catbirdctl.
+func TestManualsCallTheServerAsItUnderstands(t *testing.T) {
+	known, n := variables(), 0
+	for _, name := range append([]string{"README.md", settingsFile, unitFile}, manuals...) {
+		text := read(t, name)
+		calls := append(code.FindAllStringSubmatch(text, -1), blocks(text)...)
+		if name == settingsFile || name == unitFile {
+			calls = [][]string{{text, text}}
+		}
+		for _, call := range calls {
+			for _, m := range served.FindAllStringSubmatch(call[1], -1) {
+				if strings.HasPrefix(m[1], "catbirdctl") { // both as files
+					continue
+				}
+				n++
+				for i, w := range strings.Fields(m[1]) {
+					flag, is := strings.CutPrefix(strings.TrimSuffix(w, "."), "--")
+					flag, _, _ = strings.Cut(flag, "=")
+					switch {
+					case is && !serverFlags[flag] && !known[strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))]:
+						t.Errorf("%s: catbird-server knows no --%s", name, flag)
+					case i == 0 && !is && !serverCommands[w]:
+						t.Errorf("%s: catbird-server knows no command %s", name, w)
+					}
+				}
+			}
+		}
+	}
+	if n < 5 {
+		t.Errorf("only %d calls were found", n)
+	}
+}
