@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -27,36 +28,50 @@ func seeks(wait time.Duration) time.Duration { return wait*6/5 + streamTimeout }
 
 func TestVirtualJoinIsRetriedWithDNSResolvedAfresh(t *testing.T) {
 	virtually(t, func(t *testing.T, g *gossiping) {
-		var lookups []time.Time
-		var found []string // what DNS knows; nil: no such name
+		var mu sync.Mutex // of what follows
+		var asked []time.Time
+		var known []string // to DNS; nil: no such name
 		dns := resolver(func(string) []string {
-			lookups = append(lookups, time.Now())
-			return found
+			mu.Lock()
+			defer mu.Unlock()
+			asked = append(asked, time.Now())
+			return slices.Clone(known)
 		})
+		lookups := func() []time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(asked)
+		}
+		know := func(addrs ...string) {
+			mu.Lock()
+			defer mu.Unlock()
+			known = addrs
+		}
 		b := startMember(t, g.node("b", 2, joins("catbird.test"), func(c *MembersConfig) { c.Resolver = dns }))
 		if !sees("b")(b.View()) {
 			t.Fatalf("it sees %+v", b.View().Members())
 		}
 		pass(time.Minute)
-		for i, at := range lookups[2:] {
-			if pause := at.Sub(lookups[i+1]); pause < firstRetry*2*4/5 || pause > lastRetry*6/5 {
+		alone := lookups()
+		for i, at := range alone[2:] {
+			if pause := at.Sub(alone[i+1]); pause < firstRetry*2*4/5 || pause > lastRetry*6/5 {
 				t.Errorf("pause %d is %v", i+1, pause)
 			}
 		}
-		if n := len(lookups); n < 10 || n > 25 {
+		if n := len(alone); n < 10 || n > 25 {
 			t.Errorf("alone for a minute it asked %d times", n)
 		}
 
-		found = []string{host(9)} // an address where nobody is any more
+		know(host(9)) // an address where nobody is any more
 		pass(time.Minute)
 		a := startMember(t, g.node("a", 1))
-		found = []string{host(9), host(1)}
+		know(host(9), host(1))
 		awaitFor(t, b, seeks(lastRetry), "a", sees("a", "b"))
 		awaitFor(t, a, spreads, "b", sees("a", "b"))
 
-		asked := len(lookups)
+		before := len(lookups())
 		pass(5 * time.Minute)
-		if n := len(lookups) - asked; n < 8 || n > 13 {
+		if n := len(lookups()) - before; n < 8 || n > 13 {
 			t.Errorf("in company it asked %d times in five minutes", n)
 		}
 	})

@@ -164,18 +164,22 @@ func TestLostReply(t *testing.T) {
 
 func TestWhatCountsAsAnOutage(t *testing.T) {
 	t.Parallel()
-	over, cancel := context.WithCancel(context.Background())
-	cancel()
+	given := func(t *testing.T) context.Context { return within(t) }
+	over := func(*testing.T) context.Context {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		return ctx
+	}
 	for name, test := range map[string]struct {
 		reply string
-		ctx   context.Context
+		ctx   func(*testing.T) context.Context
 		down  bool
 	}{
-		"loading":         {"LOADING Redis is loading the dataset in memory", within(t), true},
-		"read only":       {"READONLY You can't write against a read only replica.", within(t), true},
-		"no password":     {"NOAUTH Authentication required.", within(t), true},
-		"too many":        {"ERR max number of clients reached", within(t), true},
-		"some complaint":  {"WRONGTYPE Operation against a key", within(t), false},
+		"loading":         {"LOADING Redis is loading the dataset in memory", given, true},
+		"read only":       {"READONLY You can't write against a read only replica.", given, true},
+		"no password":     {"NOAUTH Authentication required.", given, true},
+		"too many":        {"ERR max number of clients reached", given, true},
+		"some complaint":  {"WRONGTYPE Operation against a key", given, false},
 		"caller gives up": {"", over, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -186,8 +190,9 @@ func TestWhatCountsAsAnOutage(t *testing.T) {
 				t.Fatal(err)
 			}
 			server.SetError(test.reply)
+			ctx := test.ctx(t)
 			for range tripAfter {
-				err := r.call(test.ctx, "find", func(ctx context.Context, c redis.UniversalClient) error {
+				err := r.call(ctx, "find", func(ctx context.Context, c redis.UniversalClient) error {
 					return c.Get(ctx, "x").Err()
 				})
 				if err == nil || errors.Is(err, ErrRedisDown) != test.down {
