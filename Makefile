@@ -81,8 +81,14 @@ cover: ## Measure what the tests reach, over all packages
 	@go tool cover -func=coverage.out | tail -n 1
 
 # Helm and Kubernetes' types have a module of their own as well.
-chart: ## Make the plain manifests and the chart's table of values anew from charts/catbird
+chart: ## Make the plain manifests, the chart's table of values and the plan that is rehearsed anew from charts/catbird
 	cd charts/test && go run ./cmd/generate
+	cd charts/test && go run ./cmd/rehearsal >../../internal/rehearsal/testdata/plan.json
+
+rehearse: ## Rehearse a rollout with the chart's waits and probes, without Kubernetes (VALUES=my.yaml: with these values)
+	@mkdir -p $(BIN)
+	cd charts/test && go run ./cmd/rehearsal $(abspath $(VALUES)) >$(CURDIR)/$(BIN)/plan.json
+	go run ./internal/tools/rehearse $(BIN)/plan.json
 
 IMAGE     ?= catbird
 PLATFORMS ?=

@@ -15,6 +15,7 @@ import (
 	"catbird/charts/test/chart"
 	"catbird/charts/test/manifests"
 	"catbird/charts/test/readme"
+	"catbird/charts/test/rehearsal"
 )
 
 const stale = "run `make chart`"
@@ -90,6 +91,21 @@ func TestKustomizeBuildsWhatTheChartRenders(t *testing.T) {
 			compare(t, want, got)
 			checkReferences(t, got)
 		})
+	}
+}
+
+// What internal/rehearsal goes through is what the chart says.
+func TestRehearsedPlanIsTheCharts(t *testing.T) {
+	plan, err := rehearsal.Chart(chart.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	if err := plan.Write(&want); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, "../../internal/rehearsal/testdata/plan.json"); got != want.String() {
+		t.Errorf("the plan that is rehearsed is not the chart's: %s", stale)
 	}
 }
 

@@ -112,6 +112,10 @@ var bans = []ban{
 		"what it judges, it sees through ports and tables",
 	},
 	{
+		"internal/rehearsal", slices.Concat(parts, stores, drivers, []string{"conversation", "persistence", "internal/app"}),
+		"an orchestrator sees processes, ports and probes",
+	},
+	{
 		"internal/tools/model", slices.Concat(parts, stores, drivers, http, []string{"conversation", "persistence", "internal/app", "internal/testenv"}),
 		"a model is checked against itself; that the code is what it says is for tests",
 	},
@@ -141,7 +145,7 @@ var onlyBy = []struct {
 	why  string
 }{
 	{"internal/app", []string{"cmd/...", "internal/app/...", "internal/bench/...", "internal/dev"}, "it knows every part, so whoever knows it does too"},
-	{"internal/testenv", []string{"internal/tools/...", "internal/bench/...", "internal/chaos", "internal/app/apptest/..."}, "servers for tests do not belong into a program"},
+	{"internal/testenv", []string{"internal/tools/...", "internal/bench/...", "internal/chaos", "internal/rehearsal", "internal/app/apptest/..."}, "servers for tests do not belong into a program"},
 	{"github.com/jackc/pgx/...", []string{"persistence/postgres/...", "internal/testenv/...", "internal/bench/...", "internal/chaos"}, "SQL of PostgreSQL has one home"},
 	{"modernc.org/sqlite/...", []string{"persistence/sqlite/..."}, "SQL of SQLite has one home"},
 	{"github.com/gin-gonic/gin/...", []string{"router/...", "internal/bench/..."}, "one framework in one place"},

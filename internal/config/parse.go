@@ -36,6 +36,23 @@ func Default() Config {
 	return c
 }
 
+// FromEnvironment returns the settings that the variables of this process give,
+// complete and checked.
+func FromEnvironment() (Config, error) {
+	var c Config
+	k, err := kong.New(&c, kong.Exit(func(int) {}))
+	if err != nil {
+		panic("config: the declaration does not parse: " + err.Error())
+	}
+	if _, err := k.Parse(nil); err != nil {
+		return c, err
+	}
+	if err := c.Complete(); err != nil {
+		return c, err
+	}
+	return c, c.Check()
+}
+
 // Vars returns the variables of the declaration, in its order.
 func Vars() []string {
 	var c Config

@@ -1,13 +1,16 @@
 package rehearsal
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"catbird/charts/test/chart"
+	"catbird/charts/test/manifests"
 )
 
 // Plan is what Kubernetes does to the pods of one set, in seconds and in the order
@@ -47,6 +50,37 @@ type Probe struct {
 	TimeoutSeconds      int32  `json:"timeoutSeconds"`
 	SuccessThreshold    int32  `json:"successThreshold"`
 	FailureThreshold    int32  `json:"failureThreshold"`
+}
+
+// Chart returns the plan of the nodes of the chart in dir, with the values of
+// files, later ones above earlier ones.
+func Chart(dir string, files ...string) (*Plan, error) {
+	values := chart.Values{}
+	for _, file := range files {
+		more, err := manifests.ReadValues(file)
+		if err != nil {
+			return nil, err
+		}
+		values = chart.Merge(values, more)
+	}
+	c, err := chart.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	// A name of ours, whatever the values call the objects of the release.
+	const name = "catbird"
+	r, err := c.Render(chart.Merge(values, chart.Values{"fullnameOverride": name}), chart.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return Of(r.Objects, name)
+}
+
+// Write writes the plan as JSON.
+func (p *Plan) Write(w io.Writer) error {
+	out := json.NewEncoder(w)
+	out.SetIndent("", "  ")
+	return out.Encode(p)
 }
 
 // Of returns the plan of the set that is called name.

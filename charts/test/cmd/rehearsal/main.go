@@ -5,12 +5,10 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 
 	"catbird/charts/test/chart"
-	"catbird/charts/test/manifests"
 	"catbird/charts/test/rehearsal"
 )
 
@@ -22,29 +20,9 @@ func main() {
 }
 
 func run(files []string) error {
-	// Its name, whatever the values call the objects of the release.
-	name := chart.Values{"fullnameOverride": "catbird"}
-	values := chart.Values{}
-	for _, file := range files {
-		more, err := manifests.ReadValues(file)
-		if err != nil {
-			return err
-		}
-		values = chart.Merge(values, more)
-	}
-	c, err := chart.Open(chart.Dir)
+	plan, err := rehearsal.Chart(chart.Dir, files...)
 	if err != nil {
 		return err
 	}
-	r, err := c.Render(chart.Merge(values, name), chart.Options{})
-	if err != nil {
-		return err
-	}
-	plan, err := rehearsal.Of(r.Objects, "catbird")
-	if err != nil {
-		return err
-	}
-	out := json.NewEncoder(os.Stdout)
-	out.SetIndent("", "  ")
-	return out.Encode(plan)
+	return plan.Write(os.Stdout)
 }
