@@ -58,7 +58,7 @@ type Cluster struct {
 	Label           string   `name:"cluster-label" env:"CLUSTER_LABEL" default:"catbird" help:"Keeps clusters on one network apart."`
 	Secret          Secret   `name:"cluster-secret" env:"CLUSTER_SECRET" help:"Shared by the nodes and asked of operators; required with REDIS_URL or GOSSIP_JOIN."`
 	// HandoffConcurrency bounds the rate of moves.
-	HandoffConcurrency int `name:"handoff-concurrency" env:"HANDOFF_CONCURRENCY" default:"4" help:"Batches of 256 conversations that are handed to other nodes at once."`
+	HandoffConcurrency int `name:"handoff-concurrency" env:"HANDOFF_CONCURRENCY" default:"2" help:"Batches of 256 conversations that are handed to other nodes at once."`
 
 	LeaseTTL time.Duration `name:"lease-ttl" env:"LEASE_TTL" default:"5s" help:"How long a silent node keeps what it holds."`
 }
