@@ -113,6 +113,10 @@ func TestJudgeSeesDamage(t *testing.T) {
 	})
 	theatre.crowd.end()
 	c := theatre.topics
+	// Of a row that nobody has read, nobody can tell that it has changed.
+	if found := theatre.readLog(t.Context(), baseNodes[0], c[4]); len(found) > 0 {
+		t.Fatal(found)
+	}
 	tamper(t, theatre.ground, `DELETE FROM messages WHERE id = (SELECT id FROM messages WHERE convo_id = $1 AND message_type = 'app' ORDER BY seq LIMIT 1)`, c[0].id)
 	tamper(t, theatre.ground, `UPDATE members SET unread_count = unread_count + 1000 WHERE convo_id = $1 AND member_did LIKE '%1'`, c[1].id)
 	tamper(t, theatre.ground, `UPDATE conversations SET catbird_fence = catbird_fence + 1, catbird_claim = 'somebody else' WHERE id = $1`, c[2].id)
