@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,9 @@ type RedisConfig struct {
 	Logger *slog.Logger
 	// Registerer takes the metrics; nil keeps them private.
 	Registerer prometheus.Registerer
+
+	// dial opens connections, for tests in virtual time; nil means sockets.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 const (
@@ -95,6 +99,9 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 	}
 	silence()
 	bound(o, r.timeout, cfg.PoolSize)
+	if cfg.dial != nil {
+		o.Dialer = cfg.dial
+	}
 	r.client = redis.NewUniversalClient(o)
 	r.run, r.stop = context.WithCancel(context.Background())
 	r.metrics = newRedisMetrics(cfg.Registerer)
