@@ -121,6 +121,27 @@ func (f *fleet) look() (held map[string]int, alone bool) {
 	return held, alone
 }
 
+// settled reports whether every conversation is held by the node that the ring
+// names, as all nodes see it.
+func (f *fleet) settled(groups []*apptest.Group) bool {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), 20*time.Second)
+	defer cancel()
+	for _, p := range f.nodes {
+		o := operatorOf(f.t, p)
+		for _, g := range groups {
+			at, err := o.Owner(ctx, g.ID)
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			if at.Claim == nil || at.Claim.Node != at.ShouldOwn {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 func operatorOf(t *testing.T, p *process) *ctl.Client {
 	t.Helper()
 	transport := &http.Transport{}
@@ -163,7 +184,8 @@ func TestScaleOutAndInFailsNoRequest(t *testing.T) {
 		f.start(name)
 		load.AwaitMore(t, 50)
 	}
-	apptest.Await(t, "conversations on every node", func() bool { return len(f.holders()) == 4 })
+	apptest.Await(t, "every conversation where the ring wants it", func() bool { return f.settled(groups) })
+	f.holders()
 	for _, name := range []string{"a", "c"} {
 		f.stop(name)
 		load.AwaitMore(t, 50)
