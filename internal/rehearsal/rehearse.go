@@ -25,7 +25,7 @@ const (
 	Update   Step = "rolling update" // in the plan's order
 	ScaleOut Step = "scale out by two"
 	ScaleIn  Step = "scale in by two"
-	Evict    Step = "evict one after another" // two pods, as a disruption budget of one allows
+	Evict    Step = "drain a node of two pods" // both are evicted at once; a budget holds one back
 )
 
 // Steps are all of them.
@@ -130,7 +130,7 @@ func newStage(ctx context.Context, o Options) (*stage, error) {
 	})
 	s.service = newService(o.Lag)
 	later(s.service.close)
-	s.pods = newPods(o.Plan, s.fleet, s.service, s.say)
+	s.pods = newPods(o.Plan, servers{s.fleet}, s.service, s.say)
 	later(s.pods.close)
 	ordinals := upTo(0, o.Plan.Replicas)
 	for _, ordinal := range ordinals {
@@ -184,7 +184,7 @@ func (s *stage) play(ctx context.Context) (*Report, error) {
 	if err := errors.Join(stepped, failure); err != nil {
 		return nil, err
 	}
-	return &Report{Plan: s.o.Plan, Phases: s.clock.all, Findings: s.pods.findings, Load: report}, nil
+	return &Report{Plan: s.o.Plan, Phases: s.clock.all, Findings: s.pods.found(), Load: report}, nil
 }
 
 func (s *stage) steps(ctx context.Context, engine *load.Engine) error {
@@ -224,12 +224,12 @@ func (s *stage) take(ctx context.Context, step Step) error {
 		return s.await(ctx, more)
 	case ScaleIn:
 		return s.pods.each(more, func(i int) error { return s.pods.remove(ctx, i) })
-	case Evict: // the budget lets the second one go when the first is available again
-		for _, ordinal := range upTo(0, 2) {
-			if err := s.pods.replace(ctx, ordinal); err != nil {
-				return err
-			}
+	case Evict:
+		drained := upTo(0, 2)
+		if err := s.pods.each(drained, func(i int) error { return s.pods.evict(ctx, i) }); err != nil {
+			return err
 		}
+		return s.await(ctx, drained)
 	default:
 		return fmt.Errorf("no such step: %q", step)
 	}
