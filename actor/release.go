@@ -38,16 +38,18 @@ func (r *Registry) claimOf(a *actor, reason string) (session string, c persisten
 	return s.session.ID(), persistence.Claim{Convo: a.convo, Fence: s.fence}, true
 }
 
-// finish ends an actor that is marked gone and gives its claim back. An error
-// leaves a claim behind that the next load of the conversation by this node, or
-// the end of the session, takes away.
+// finish ends an actor that is marked gone and gives its claim back.
 func (r *Registry) finish(a *actor, reason string) {
-	session, claim, ok := r.claimOf(a, reason)
-	if !ok {
-		return
+	if session, claim, ok := r.claimOf(a, reason); ok {
+		r.giveBack(session, claim)
 	}
+}
+
+// giveBack releases a claim. An error leaves it behind, until the next load of
+// the conversation by this node, or the end of the session, takes it away.
+func (r *Registry) giveBack(session string, claim persistence.Claim) {
 	if _, err := r.frees.ask(freeAsk{session, claim}); err != nil {
-		r.log.Warn("claim not released", "convo", a.convo, "error", err)
+		r.log.Warn("claim not released", "convo", claim.Convo, "error", err)
 	}
 }
 

@@ -362,9 +362,12 @@ func (l *letter) doubt(err error) error {
 // stop ends the actor and answers everybody with err. It returns false.
 func (t *turn) stop(reason string, err error) bool {
 	waiting := t.a.end()
-	t.failFirst(len(t.letters), err)
-	t.r.tellAll(waiting, err)
-	t.r.finish(t.a, reason)
+	session, claim, claimed := t.r.claimOf(t.a, reason)
+	t.failFirst(len(t.letters), err) // who hears of the end finds no trace of the actor,
+	t.r.tellAll(waiting, err)        // and need not wait until the claim is given back
+	if claimed {
+		t.r.giveBack(session, claim)
+	}
 	t.a.tellEnded()
 	return false
 }
