@@ -129,7 +129,7 @@ ingress: {enabled: true, className: nginx, annotations: {a: b}, hosts: [chat.exa
 httpRoute: {enabled: true, annotations: {a: b}, parentRefs: [{name: gateway, namespace: infra, sectionName: https}], hostnames: [chat.example.com], requestTimeout: 60s}
 networkPolicy: {clients: [{podSelector: {matchLabels: {app: ingress}}}], internal: [{namespaceSelector: {}}], gossip: [{ipBlock: {cidr: 10.0.0.0/8}}]}
 serviceMonitor: {enabled: true, interval: 15s, scrapeTimeout: 10s, labels: {release: prometheus}, relabelings: [{action: labeldrop, regex: pod}], metricRelabelings: [{action: drop, sourceLabels: [__name__], regex: go_.*}]}
-prometheusRule: {enabled: true, labels: {release: prometheus}}
+prometheusRule: {enabled: true, labels: {release: prometheus}, runbooks: https://wiki.example.org/runbooks}
 dashboard: {enabled: true, annotations: {grafana_folder: Chat}}
 serviceAccount: {name: chat, annotations: {a: b}}
 podLabels: {sidecar: none}

@@ -150,6 +150,21 @@ func TestRulesAreCarriedAsTheyAre(t *testing.T) {
 	}
 }
 
+// An alert leads whoever it wakes to where their people read the runbooks.
+func TestAlertsLeadToTheRunbooks(t *testing.T) {
+	made := find[chart.PrometheusRule](t, render(t, `prometheusRule: {enabled: true, runbooks: "https://wiki.example.org/catbird"}`).Objects, "catbird")
+	for _, g := range made.Spec.Groups {
+		for _, r := range g.Rules {
+			if r.Alert == "" {
+				continue
+			}
+			if got, want := r.Annotations["runbook_url"], "https://wiki.example.org/catbird#"+strings.ToLower(r.Alert); got != want {
+				t.Errorf("%s leads to %s, want %s", r.Alert, got, want)
+			}
+		}
+	}
+}
+
 func asJSON(t *testing.T, v any) string {
 	t.Helper()
 	text, err := json.Marshal(v)

@@ -36,6 +36,7 @@ var refused = map[string]struct{ values, says string }{
 	"an ingress for nobody":  {`ingress: {enabled: true}`, "/ingress/hosts"},
 	"a route without a gate": {`httpRoute: {enabled: true}`, "/httpRoute/parentRefs"},
 	"a variable without one": {`extraEnv: [{value: a}]`, "/extraEnv"},
+	"runbooks of nowhere":    {`prometheusRule: {runbooks: docs/runbooks.md}`, "/prometheusRule/runbooks"},
 	"affinity of a kind":     {`podAntiAffinity: always`, "/podAntiAffinity"},
 	"a label that is none":   {`podLabels: {a: 1}`, "/podLabels/a"},
 	"a way to join":          {`gossipJoin: [other]`, "/gossipJoin"},
