@@ -23,7 +23,7 @@ func TestRefusalsGoOutAfterTheAppend(t *testing.T) {
 			request(convo, alice, send(0, "refused: the commit before it moves the epoch")),
 			request(convo, "did:plc:stranger", send(0, "refused")),
 		)
-		h.always(memstore.Append, memstore.Fault{Hold: hold})
+		h.store.FailAlways(memstore.Append, memstore.Fault{Hold: hold})
 		release()
 		h.all(first)
 		synctest.Wait()
@@ -215,7 +215,7 @@ func TestLookupThatFailsRefusesNothing(t *testing.T) {
 				first := h.do(r)
 				again := *r
 				again.Retry = true
-				h.faults(memstore.Lookup, f)
+				h.store.Fail(memstore.Lookup, f)
 				_, err := h.reg.Do(t.Context(), &again)
 				if !errors.Is(err, persistence.ErrUnavailable) || errors.Is(err, persistence.ErrOutcomeUnknown) {
 					t.Errorf("error %v, want unavailable", err)

@@ -35,7 +35,7 @@ func TestConflictReloadsAndLeavesOthersAlone(t *testing.T) {
 		// Something raises the fence behind the actor's back: a claim of this
 		// session's whose reply was lost.
 		hold := make(chan struct{})
-		h.always(memstore.Append, memstore.Fault{Hold: hold})
+		h.store.FailAlways(memstore.Append, memstore.Fault{Hold: hold})
 		blockers := h.start(request("beef", alice, send(0, "x")), sends(1, 0)[0]) // each in a transaction of its own
 		if _, err := h.store.Claim(t.Context(), h.sessions.p.Load().id, []string{convo}); err != nil {
 			t.Fatal(err)
@@ -127,7 +127,7 @@ func TestLostReplyToAnAppendChangesEverythingOnce(t *testing.T) {
 					h := newHouse(t, nil)
 					release := h.held()
 					calls := h.start(append(sends(1, 0), mixture()...)...)
-					h.faults(memstore.Append, []memstore.Fault{f, f}[:lost]...) // of the whole mixture
+					h.store.Fail(memstore.Append, []memstore.Fault{f, f}[:lost]...) // of the whole mixture
 					release()
 					h.all(calls)
 					h.store.Wait()
@@ -180,7 +180,7 @@ func TestZombieAppendNeverForks(t *testing.T) {
 				if name == "before the claim" {
 					close(hold)
 				}
-				h.faults(memstore.Append, memstore.Fault{Fate: memstore.RunsLater, Hold: hold})
+				h.store.Fail(memstore.Append, memstore.Fault{Fate: memstore.RunsLater, Hold: hold})
 				calls := h.start(request(convo, bob, send(0, "zombie")))
 				h.all(calls)
 				h.once(calls)
@@ -198,7 +198,7 @@ func TestLostRepliesWithoutEndAreUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, nil)
 		hold := make(chan struct{})
-		h.always(memstore.Append, memstore.Fault{Fate: memstore.RequestLost, Hold: hold})
+		h.store.FailAlways(memstore.Append, memstore.Fault{Fate: memstore.RequestLost, Hold: hold})
 		doubt := h.start(sends(1, 0)...)
 		waits := h.start(sends(1, 0)...)
 		close(hold)
@@ -224,7 +224,7 @@ func TestLostReplyAfterTheSessionHasLapsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, nil)
 		h.do(sends(1, 0)[0])
-		h.always(memstore.Append, memstore.Fault{Fate: memstore.RequestLost})
+		h.store.FailAlways(memstore.Append, memstore.Fault{Fate: memstore.RequestLost})
 		claims := h.store.Calls(memstore.Claim)
 		h.sessions.p.Load().lapsed.Store(true)
 		doubt := h.start(sends(1, 0)...)
@@ -272,11 +272,11 @@ func TestLostReplyAndThenNoClaim(t *testing.T) {
 				h := newHouse(t, nil)
 				h.do(sends(1, 0)[0])
 				hold := make(chan struct{})
-				h.always(memstore.Append, memstore.Fault{Fate: memstore.ReplyLost, Hold: hold})
+				h.store.FailAlways(memstore.Append, memstore.Fault{Fate: memstore.ReplyLost, Hold: hold})
 				doubt := h.start(sends(1, 0)...)
 				waits := h.start(sends(1, 0)...)
 				f := tt.then(h)
-				h.always(memstore.Claim, f)
+				h.store.FailAlways(memstore.Claim, f)
 				close(hold)
 				synctest.Wait()
 				if err := doubt[0].err; !errors.Is(err, persistence.ErrOutcomeUnknown) || !tt.check(err) {
@@ -307,7 +307,7 @@ func TestUnavailableStoresNothingAndForgetsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, nil)
 		h.do(request(convo, alice, commit()))
-		h.faults(memstore.Append, memstore.Fault{Fate: memstore.Refused})
+		h.store.Fail(memstore.Append, memstore.Fault{Fate: memstore.Refused})
 		calls := h.start(request(convo, alice, commit()))
 		if err := calls[0].err; !errors.Is(err, persistence.ErrUnavailable) || errors.Is(err, persistence.ErrOutcomeUnknown) {
 			t.Errorf("error %v", err)

@@ -127,7 +127,7 @@ func TestPanicInTheStore(t *testing.T) {
 		t.Run(string(tt.op), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHouse(t, nil)
-				h.always(tt.op, memstore.Fault{Fate: memstore.PanicsBefore, Hold: nil})
+				h.store.FailAlways(tt.op, memstore.Fault{Fate: memstore.PanicsBefore, Hold: nil})
 				r := keyed(convo, alice, "k", send(0, "x"))
 				calls := h.start(r)
 				if errors.Is(calls[0].err, persistence.ErrOutcomeUnknown) != tt.unknown {
@@ -186,13 +186,13 @@ func TestPanicWhileReleasing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, func(c *Config) { c.IdleTimeout = time.Minute })
 		h.do(sends(1, 0)[0])
-		h.faults(memstore.Release, memstore.Fault{Fate: memstore.PanicsBefore})
+		h.store.Fail(memstore.Release, memstore.Fault{Fate: memstore.PanicsBefore})
 		pass(2 * time.Minute)
 		if h.reg.Has(convo) {
 			t.Fatal("not let go of")
 		}
 		h.do(sends(1, 0)[0])
-		h.faults(memstore.Release, memstore.Fault{Fate: memstore.PanicsAfter})
+		h.store.Fail(memstore.Release, memstore.Fault{Fate: memstore.PanicsAfter})
 		if err := h.reg.ReleaseAll(context.Background(), func(string) bool { return true }); !errors.Is(err, persistence.ErrOutcomeUnknown) {
 			t.Errorf("error %v", err)
 		}

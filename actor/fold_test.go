@@ -74,7 +74,7 @@ func TestFoldsThatFailAreTriedAgain(t *testing.T) {
 					h.store.Seed(convoID(i), alice, bob)
 					h.do(request(convoID(i), alice, send(0, "x")))
 				}
-				h.faults(memstore.Fold, f)
+				h.store.Fail(memstore.Fold, f)
 				pass(10 * time.Second)
 				for i := range n {
 					if got := h.store.Unread(convoID(i), bob); got != 1 {
@@ -92,7 +92,7 @@ func TestStopFoldsWhatIsLeft(t *testing.T) {
 		h := newHouse(t, nil)
 		h.store.Seed("beef", alice, bob)
 		h.do(request("beef", alice, send(0, "x")))
-		h.faults(memstore.Fold, memstore.Fault{Before: time.Hour, Fate: memstore.RequestLost})
+		h.store.Fail(memstore.Fold, memstore.Fault{Before: time.Hour, Fate: memstore.RequestLost})
 		pass(time.Second + time.Millisecond) // the fold hangs
 		h.do(sends(1, 0)[0])
 		if err := h.reg.Stop(context.Background()); err != nil {

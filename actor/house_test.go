@@ -248,36 +248,10 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// faults gives each statement of a kind its fault in turn, and none to those
-// beyond.
-func (h *house) faults(op memstore.Op, fs ...memstore.Fault) {
-	var mu sync.Mutex
-	h.store.SetFaults(func(c memstore.Call) memstore.Fault {
-		mu.Lock()
-		defer mu.Unlock()
-		if c.Op != op || len(fs) == 0 {
-			return memstore.Fault{}
-		}
-		f := fs[0]
-		fs = fs[1:]
-		return f
-	})
-}
-
-// always gives every statement of a kind a fault.
-func (h *house) always(op memstore.Op, f memstore.Fault) {
-	h.store.SetFaults(func(c memstore.Call) memstore.Fault {
-		if c.Op == op {
-			return f
-		}
-		return memstore.Fault{}
-	})
-}
-
 // held holds up the next append until the returned function is called.
 func (h *house) held() (release func()) {
 	hold := make(chan struct{})
-	h.faults(memstore.Append, memstore.Fault{Hold: hold})
+	h.store.Fail(memstore.Append, memstore.Fault{Hold: hold})
 	return func() { close(hold) }
 }
 

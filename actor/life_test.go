@@ -340,7 +340,7 @@ func TestNotKeptIsLetGoOfAtOnce(t *testing.T) {
 func TestReleaseOfAClaimLeftBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, nil)
-		h.faults(memstore.Claim, memstore.Fault{Fate: memstore.RunsLater})
+		h.store.Fail(memstore.Claim, memstore.Fault{Fate: memstore.RunsLater})
 		if err := h.reg.Load(t.Context(), convo); !errors.Is(err, persistence.ErrUnavailable) {
 			t.Fatalf("error %v", err)
 		}

@@ -186,7 +186,7 @@ func TestManyActorsShareATransaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, nil)
 		hold := make(chan struct{})
-		h.always(memstore.Append, memstore.Fault{Hold: hold})
+		h.store.FailAlways(memstore.Append, memstore.Fault{Hold: hold})
 		var rs []*conversation.Request
 		for i := range 50 {
 			id := convoID(i)
@@ -211,7 +211,7 @@ func TestManyLoadsShareAClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, nil)
 		hold := make(chan struct{})
-		h.always(memstore.Claim, memstore.Fault{Hold: hold})
+		h.store.FailAlways(memstore.Claim, memstore.Fault{Hold: hold})
 		var rs []*conversation.Request
 		for i := range 50 {
 			h.store.Seed(convoID(i), alice)

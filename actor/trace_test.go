@@ -92,7 +92,7 @@ func TestSpanThatEndedBefore(t *testing.T) {
 		spans := tracetest.NewInMemoryExporter()
 		tracer := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)).Tracer("test")
 		h := newHouse(t, func(c *Config) { c.Traced = true })
-		h.always(memstore.Append, memstore.Fault{Before: time.Second})
+		h.store.FailAlways(memstore.Append, memstore.Fault{Before: time.Second})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		ctx, span := tracer.Start(ctx, "impatient")

@@ -246,7 +246,7 @@ func TestClientGoneBeforeItBegan(t *testing.T) {
 		w := newWorld(t)
 		n := w.node("a", setup{flags: on, noNetwork: true})
 		hold := make(chan struct{})
-		w.faults(memstore.Append, memstore.Fault{Hold: hold})
+		w.store.Fail(memstore.Append, memstore.Fault{Hold: hold})
 		w.wg.Go(func() { _, _ = n.try(request(convo, alice, send(0))) })
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -278,7 +278,7 @@ func TestDirectPathAsksAgainAfterALostReply(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				n := w.node("a", setup{flags: off, noNetwork: true})
-				w.faults(memstore.Direct, f)
+				w.store.Fail(memstore.Direct, f)
 				r := request(convo, alice, add(carol))
 				if res := n.do(r); res.ID != r.ID || res.Epoch != 1 {
 					t.Errorf("got %+v", res)
@@ -296,7 +296,7 @@ func TestZombieOnTheDirectPathIsNeverDenied(t *testing.T) {
 		w := newWorld(t)
 		n := w.node("a", setup{flags: off, noNetwork: true})
 		// The message is built on epoch 1, which only comes later.
-		w.faults(memstore.Direct, memstore.Fault{Fate: memstore.RunsLater, Before: time.Second})
+		w.store.Fail(memstore.Direct, memstore.Fault{Fate: memstore.RunsLater, Before: time.Second})
 		r := request(convo, alice, send(1))
 		_, err := n.try(r)
 		refused(t, err, conversation.OutcomeUnknown)
@@ -314,7 +314,7 @@ func TestStoppingFailsNoRequest(t *testing.T) {
 		n := w.node("a", setup{flags: on, noNetwork: true})
 		n.do(request(convo, alice, send(0)))
 		hold := make(chan struct{})
-		w.faults(memstore.Append, memstore.Fault{Hold: hold})
+		w.store.Fail(memstore.Append, memstore.Fault{Hold: hold})
 		r, late := request(convo, alice, send(0)), request(convo, alice, send(0))
 		w.wg.Go(func() { n.do(r) })
 		synctest.Wait()

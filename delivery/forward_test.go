@@ -186,9 +186,11 @@ func TestServe(t *testing.T) {
 		{"leaving", func(_ *world, b *node) { b.leaving.Store(true) }, ask(request(convo, alice, send(0)), false), peer.NotMine, ""},
 		{"leaving, and must", func(_ *world, b *node) { b.leaving.Store(true) }, ask(request(convo, alice, send(0)), true), peer.Served, ""},
 		{"held by another", func(w *world, _ *node) { w.nodes["c"].do(request(convo, alice, send(0))) }, ask(request(convo, alice, send(0)), false), peer.NotMine, ""},
-		{"database gone", func(w *world, _ *node) { w.always(memstore.Claim, memstore.Fault{Fate: memstore.Refused}) }, ask(request(convo, alice, send(0)), false), peer.Refused, conversation.Unavailable},
-		{"in doubt", func(w *world, _ *node) { w.always(memstore.Append, memstore.Fault{Fate: memstore.ReplyLost}) }, ask(request(convo, alice, commit()), false), peer.Served, ""},
-		{"in doubt for good", func(w *world, _ *node) { w.always(memstore.Append, memstore.Fault{Fate: memstore.RequestLost}) }, ask(request(convo, alice, send(0)), false), peer.Refused, conversation.OutcomeUnknown},
+		{"database gone", func(w *world, _ *node) { w.store.FailAlways(memstore.Claim, memstore.Fault{Fate: memstore.Refused}) }, ask(request(convo, alice, send(0)), false), peer.Refused, conversation.Unavailable},
+		{"in doubt", func(w *world, _ *node) { w.store.FailAlways(memstore.Append, memstore.Fault{Fate: memstore.ReplyLost}) }, ask(request(convo, alice, commit()), false), peer.Served, ""},
+		{"in doubt for good", func(w *world, _ *node) {
+			w.store.FailAlways(memstore.Append, memstore.Fault{Fate: memstore.RequestLost})
+		}, ask(request(convo, alice, send(0)), false), peer.Refused, conversation.OutcomeUnknown},
 		{"epoch", func(*world, *node) {}, peer.Question{Convo: convo, Caller: alice}, peer.Served, ""},
 		{"epoch, no member", func(*world, *node) {}, peer.Question{Convo: convo, Caller: carol}, peer.Refused, conversation.NotMember},
 		{"epoch, another's by the ring", func(w *world, _ *node) { w.setOwner(convo, "c") }, peer.Question{Convo: convo, Caller: alice}, peer.NotMine, ""},
@@ -227,7 +229,7 @@ func TestServeWhileMoving(t *testing.T) {
 		w.setOwner(convo, "b")
 		b.do(request(convo, alice, send(0)))
 		hold := make(chan struct{})
-		w.faults(memstore.Append, memstore.Fault{Hold: hold})
+		w.store.Fail(memstore.Append, memstore.Fault{Hold: hold})
 		w.wg.Go(func() { b.do(request(convo, alice, send(0))) })
 		synctest.Wait()
 		w.wg.Go(func() {

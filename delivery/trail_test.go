@@ -151,7 +151,7 @@ func TestSpansOfAttempts(t *testing.T) {
 		},
 		{
 			"no database", off,
-			func(w *world, _ *node) { w.always(memstore.Direct, memstore.Fault{Fate: memstore.Refused}) },
+			func(w *world, _ *node) { w.store.FailAlways(memstore.Direct, memstore.Fault{Fate: memstore.Refused}) },
 			send(0),
 			[]tried{{"delivery.direct", "Unavailable", "", true}},
 		},

@@ -314,31 +314,6 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// faults gives each statement of a kind its fault in turn, and none to those
-// beyond.
-func (w *world) faults(op memstore.Op, fs ...memstore.Fault) {
-	var mu sync.Mutex
-	w.store.SetFaults(func(c memstore.Call) memstore.Fault {
-		mu.Lock()
-		defer mu.Unlock()
-		if c.Op != op || len(fs) == 0 {
-			return memstore.Fault{}
-		}
-		f := fs[0]
-		fs = fs[1:]
-		return f
-	})
-}
-
-func (w *world) always(op memstore.Op, f memstore.Fault) {
-	w.store.SetFaults(func(c memstore.Call) memstore.Fault {
-		if c.Op == op {
-			return f
-		}
-		return memstore.Fault{}
-	})
-}
-
 // kill lets a node's renewals and its network fail, as if it had died.
 func (w *world) kill(n *node) {
 	session := n.keeper.Current().ID()

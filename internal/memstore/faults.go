@@ -3,6 +3,7 @@ package memstore
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"catbird/persistence"
@@ -88,6 +89,32 @@ func (s *Store) SetFaults(f func(Call) Fault) {
 		f = func(Call) Fault { return Fault{} }
 	}
 	s.faults.Store(&f)
+}
+
+// Fail gives each statement of a kind its fault in turn, and none to those
+// beyond, instead of what SetFaults did.
+func (s *Store) Fail(op Op, faults ...Fault) {
+	var mu sync.Mutex
+	s.SetFaults(func(c Call) Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		if c.Op != op || len(faults) == 0 {
+			return Fault{}
+		}
+		f := faults[0]
+		faults = faults[1:]
+		return f
+	})
+}
+
+// FailAlways gives every statement of a kind a fault, instead of what SetFaults did.
+func (s *Store) FailAlways(op Op, fault Fault) {
+	s.SetFaults(func(c Call) Fault {
+		if c.Op == op {
+			return fault
+		}
+		return Fault{}
+	})
 }
 
 // Wait waits until every statement has run, those that nobody waits for
