@@ -1,6 +1,7 @@
 package charttest
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -112,6 +113,46 @@ func TestCanaryDiffersInItsFlagsAlone(t *testing.T) {
 	set := find[appsv1.StatefulSet](t, render(t, matrix["canary"]).Objects, "catbird-canary")
 	if image := set.Spec.Template.Spec.Containers[0].Image; image != "catbird:v9" || *set.Spec.Replicas != 2 {
 		t.Errorf("%d of %s", *set.Spec.Replicas, image)
+	}
+}
+
+// Yours take the place of the chart's: server-side apply, with which Helm 4 works,
+// refuses a container that names a variable twice.
+func TestEveryVariableStandsOnce(t *testing.T) {
+	for _, text := range []string{"", matrix["everything"], matrix["canary"], `extraEnv: [{name: GOMAXPROCS, value: "1"}, {name: NODE_NAME, value: a}]`} {
+		for _, o := range render(t, text).Objects {
+			pod := o.Pod()
+			if pod == nil {
+				continue
+			}
+			for _, c := range pod.Spec.Containers {
+				seen := map[string]bool{}
+				for _, e := range c.Env {
+					if seen[e.Name] {
+						t.Errorf("%s has %s twice", o, e.Name)
+					}
+					seen[e.Name] = true
+				}
+			}
+		}
+	}
+	if p := plan(t, `extraEnv: [{name: GOMAXPROCS, value: "1"}]`, "catbird"); p.Env["GOMAXPROCS"] != "1" {
+		t.Errorf("GOMAXPROCS is %q", p.Env["GOMAXPROCS"])
+	}
+}
+
+// What a partition holds back must not get the new flag with its next start: the
+// flag belongs to the pod's own revision, and not to what all pods share.
+func TestTheFlagIsOfThePodsOwnRevision(t *testing.T) {
+	objects := render(t, matrix["canary"]).Objects
+	for name, want := range map[string]string{"catbird": "false", "catbird-canary": "true"} {
+		if m := find[corev1.ConfigMap](t, objects, name); m.Data["ENABLE_ACTOR_SYSTEM"]+m.Data["ACTOR_ROLLOUT_PERCENT"] != "" {
+			t.Errorf("all pods of %s share %v", name, m.Data)
+		}
+		set := find[appsv1.StatefulSet](t, objects, name)
+		if i := slices.IndexFunc(set.Spec.Template.Spec.Containers[0].Env, func(e corev1.EnvVar) bool { return e.Name == "ENABLE_ACTOR_SYSTEM" && e.Value == want }); i < 0 {
+			t.Errorf("%s does not turn actors %s", name, want)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 {{/*
 A set of nodes: (dict "root" $ "name" "…" "track" "stable|canary" "replicas" n or nil
-"partition" n "image" "…" "settings" "name of its ConfigMap" "sum" "checksum of that").
+"partition" n "image" "…" "settings" "name of its ConfigMap" "sum" "checksum of that"
+"actors" its flags).
 */}}
 {{- define "catbird.statefulset" -}}
 {{- $root := .root }}
@@ -90,7 +91,7 @@ containers:
       - configMapRef:
           name: {{ .settings }}
     env:
-      {{- include "catbird.env" $root | nindent 6 }}
+      {{- include "catbird.env" (dict "root" $root "actors" .actors) | nindent 6 }}
     ports:
       {{- include "catbird.ports" . | nindent 6 }}
     {{- if $v.probes.enabled }}

@@ -14,15 +14,13 @@
   protocol: UDP
 {{- end }}
 
-{{/* The settings of one track's nodes that are no secrets: (dict "root" $ "actors" … "config" …). */}}
+{{/* The settings of one track's nodes that are no secrets: (dict "root" $ "config" …). */}}
 {{- define "catbird.settings" -}}
 {{- $v := .root.Values }}
 {{- $own := dict
   "SERVER_HOST" $v.listenAddress
   "SERVER_PORT" "8080"
   "INTERNAL_PORT" "8081"
-  "ENABLE_ACTOR_SYSTEM" (toString .actors.enabled)
-  "ACTOR_ROLLOUT_PERCENT" (toString .actors.rolloutPercent)
   "DRAIN_DELAY" (printf "%ds" (int $v.shutdown.drainDelaySeconds))
   "DRAIN_TIMEOUT" (printf "%ds" (int $v.shutdown.drainTimeoutSeconds))
 }}
@@ -45,8 +43,32 @@
 {{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ toString . }}{{ end }}
 {{- end }}
 
-{{/* The variables of a node's container. */}}
+{{/*
+The variables of a node's container: (dict "root" $ "actors" …). Each stands there
+once, yours before the chart's: server-side apply, with which Helm 4 works, refuses
+a list that names one twice.
+*/}}
 {{- define "catbird.env" -}}
+{{- $yours := list }}
+{{- range .root.Values.extraEnv }}{{ $yours = append $yours .name }}{{ end }}
+{{- $env := list }}
+{{- range include "catbird.ownEnv" . | fromYamlArray }}
+{{- if not (has .name $yours) }}{{ $env = append $env . }}{{ end }}
+{{- end }}
+{{- concat $env .root.Values.extraEnv | toYaml }}
+{{- end }}
+
+{{/*
+The flag is here and not in the ConfigMap, which is one for all pods of a set: a
+pod that a partition holds back keeps the flag of its own revision, however often
+it starts.
+*/}}
+{{- define "catbird.ownEnv" -}}
+- name: ENABLE_ACTOR_SYSTEM
+  value: {{ toString .actors.enabled | quote }}
+- name: ACTOR_ROLLOUT_PERCENT
+  value: {{ toString .actors.rolloutPercent | quote }}
+{{- with .root }}
 - name: NODE_NAME
   valueFrom:
     fieldRef:
@@ -69,8 +91,6 @@
 {{- include "catbird.secretEnv" (dict "root" . "name" "CLUSTER_SECRET" "from" .Values.clusterSecret) }}
 {{- include "catbird.secretEnv" (dict "root" . "name" "JWT_SECRET" "from" .Values.jwtSecret) }}
 {{- include "catbird.runtimeEnv" . }}
-{{- with .Values.extraEnv }}
-{{ toYaml . }}
 {{- end }}
 {{- end }}
 
