@@ -137,6 +137,39 @@ func TestRun(t *testing.T) {
 // A cluster that does not keep its word is what the exit code says, and what is
 // wrong is named.
 func TestWrong(t *testing.T) {
+	url := bypassing(t, func(w http.ResponseWriter, serve func(http.ResponseWriter)) {
+		serve(httptest.NewRecorder()) // it is done, and denied
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write([]byte(`{"error":"NotMember"}`))
+	})
+	code, out, _ := tell(t, streams{}, "-q", "--jwt-secret="+apptest.Secret, "-d1s", "--conversations=1", "--mix=sendMessage=1", url)
+	if code != exitWrong || !strings.Contains(out, "refused-but-stored, conversation") {
+		t.Errorf("exit code %d, said %s", code, out)
+	}
+}
+
+// Failures are no lie. Whoever allows none hears of them by the exit code.
+func TestMaxFailed(t *testing.T) {
+	url := bypassing(t, func(w http.ResponseWriter, _ func(http.ResponseWriter)) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write([]byte(`{"error":"Unavailable"}`))
+	})
+	args := []string{"-q", "--jwt-secret=" + apptest.Secret, "-d200ms", "--attempts=1", "--clients=1", "--conversations=1", "--mix=sendMessage=1", url}
+	if code, out, stderr := tell(t, streams{}, args...); code != exitOK {
+		t.Errorf("exit code %d, said %s%s", code, out, stderr)
+	}
+	if code, _, stderr := tell(t, streams{}, append(args, "--max-failed=0")...); code != exitWrong || !strings.Contains(stderr, "more than --max-failed=0") {
+		t.Errorf("none allowed: exit code %d, said %s", code, stderr)
+	}
+	if code, _, stderr := tell(t, streams{}, append(args, "--max-failed=1000000")...); code != exitOK {
+		t.Errorf("many allowed: exit code %d, said %s", code, stderr)
+	}
+}
+
+// bypassing returns the address of a proxy before a node that lets send answer
+// sendMessage, and passes everything else on.
+func bypassing(t *testing.T, send func(w http.ResponseWriter, serve func(http.ResponseWriter))) string {
+	t.Helper()
 	n := apptest.Start(t, apptest.SQLite(t.TempDir()), apptest.Actors(true))
 	target, err := url.Parse(n.URL)
 	if err != nil {
@@ -145,20 +178,15 @@ func TestWrong(t *testing.T) {
 	transport := client.NewTransport()
 	proxy := &httputil.ReverseProxy{Transport: transport, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasSuffix(r.URL.Path, "sendMessage") {
-			proxy.ServeHTTP(w, r)
+		if strings.HasSuffix(r.URL.Path, "sendMessage") {
+			send(w, func(w http.ResponseWriter) { proxy.ServeHTTP(w, r) })
 			return
 		}
-		proxy.ServeHTTP(httptest.NewRecorder(), r) // it is done, and denied
-		w.WriteHeader(http.StatusForbidden)
-		_, _ = w.Write([]byte(`{"error":"NotMember"}`))
+		proxy.ServeHTTP(w, r)
 	}))
-	defer transport.CloseIdleConnections()
-	defer s.Close()
-	code, out, _ := tell(t, streams{}, "-q", "--jwt-secret="+apptest.Secret, "-d1s", "--conversations=1", "--mix=sendMessage=1", s.URL)
-	if code != exitWrong || !strings.Contains(out, "refused-but-stored, conversation") {
-		t.Errorf("exit code %d, said %s", code, out)
-	}
+	t.Cleanup(transport.CloseIdleConnections)
+	t.Cleanup(s.Close)
+	return s.URL
 }
 
 func TestUnreachable(t *testing.T) {

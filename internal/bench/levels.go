@@ -16,26 +16,39 @@ type Level struct {
 	// The medians of the first tenth, of the middle and of the last third, and
 	// the most.
 	First, Middle, Last, Most float64
+	// Growth is by how much it rose in the second half, by the median of the slopes
+	// between any two samples (Theil and Sen), and Trend how steadily it did so:
+	// Kendall's tau, from -1 to 1.
+	Growth, Trend float64
 	// Flat says that the last third took no more than the middle one, but for what
-	// is put down to chance.
+	// is put down to chance, and that the second half did not rise steadily.
 	Flat bool
 }
 
 // resource is something that a node uses. From the middle to the last third of a
-// load it may grow by share, and by more beyond that.
+// load it may grow by share, and by more beyond that. Growth that is steady is a
+// leak when it comes to leak in the second half.
 type resource struct {
 	name, metric string
 	unit         float64
 	share, more  float64
+	leak         float64
 }
+
+// Of fewer samples no trend is read, and above steady it is one: of 60 samples
+// without a trend, tau exceeds a third of that once in twenty times.
+const (
+	fewest = 20
+	steady = 0.5
+)
 
 var (
 	ofNode = []resource{
-		{"memory, MiB", "process_resident_memory_bytes", 1 << 20, .1, 16},
-		{"goroutines", "go_goroutines", 1, .1, 20},
-		{"open files and connections", "process_open_fds", 1, .1, 10},
+		{"memory, MiB", "process_resident_memory_bytes", 1 << 20, .1, 16, 8},
+		{"goroutines", "go_goroutines", 1, .1, 20, 10},
+		{"open files and connections", "process_open_fds", 1, .1, 10, 5},
 	}
-	ofDatabase = resource{name: "connections to the database", share: 0, more: 2}
+	ofDatabase = resource{name: "connections to the database", share: 0, more: 2, leak: 2}
 )
 
 // levels collects samples. Its methods may be called from any goroutine.
@@ -106,5 +119,24 @@ func level(node string, r resource, all []float64) Level {
 		First: median(all[:max(n/10, 1)]), Middle: median(all[n/3 : max(2*n/3, n/3+1)]), Last: median(all[2*n/3:]),
 	}
 	l.Flat = l.Last <= l.Middle*(1+r.share)+r.more
+	if half := all[n/2:]; len(half) >= fewest {
+		slope, tau := trend(half)
+		l.Growth, l.Trend = slope*float64(len(half)), tau
+		l.Flat = l.Flat && (tau < steady || l.Growth < r.leak)
+	}
 	return l
+}
+
+// trend returns the median of the slopes between any two samples, and by how many
+// more of these pairs rise than fall, as a share.
+func trend(all []float64) (slope, tau float64) {
+	var slopes []float64
+	sum := 0
+	for i, a := range all {
+		for j := i + 1; j < len(all); j++ {
+			slopes = append(slopes, (all[j]-a)/float64(j-i))
+			sum += cmp.Compare(all[j], a)
+		}
+	}
+	return median(slopes), float64(sum) / float64(len(slopes))
 }

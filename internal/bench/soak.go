@@ -40,10 +40,10 @@ type SoakReport struct {
 }
 
 // OK reports whether everything stayed within bounds, and the cluster kept its
-// word under the load.
+// word under the load and failed none of it.
 func (r SoakReport) OK() bool {
 	grows := func(l Level) bool { return !l.Flat }
-	return r.Load.OK() && !slices.ContainsFunc(r.Levels, grows) && !slices.ContainsFunc(r.Bounded, grows) &&
+	return r.Load.OK() && r.Load.Total.Failed == 0 && !slices.ContainsFunc(r.Levels, grows) && !slices.ContainsFunc(r.Bounded, grows) &&
 		0 < r.MostActors && r.MostActors <= r.ActorMax
 }
 
@@ -176,13 +176,13 @@ func PrintSoak(w io.Writer, r SoakReport) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "\nnode\tresource\tat first\tin the middle\tat last\tmost\t")
+	fmt.Fprintln(t, "\nnode\tresource\tat first\tin the middle\tat last\tmost\tgrowth\t")
 	for _, l := range slices.Concat(r.Levels, r.Bounded) {
 		verdict := "level"
 		if !l.Flat {
 			verdict = "GROWS"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%.0f\t%.0f\t%.0f\t%.0f\t%s\n", l.Node, l.Resource, l.First, l.Middle, l.Last, l.Most, verdict)
+		fmt.Fprintf(t, "%s\t%s\t%.0f\t%.0f\t%.0f\t%.0f\t%+.1f\t%s\n", l.Node, l.Resource, l.First, l.Middle, l.Last, l.Most, l.Growth, verdict)
 	}
 	fmt.Fprintf(t, "\n%d conversations touched once: at most %d actors, of %d\n", r.Touched, r.MostActors, r.ActorMax)
 	return t.Flush()
