@@ -14,6 +14,7 @@ type Kind string
 // The kinds of faults. Those that hit a node, hit one of [Fault.Node].
 const (
 	Restart         Kind = "restart"          // SIGTERM, and started again
+	RestartAll      Kind = "restart-all"      // the same, one node after another
 	Crash           Kind = "kill"             // SIGKILL, and started again at once or later
 	Freeze          Kind = "freeze"           // SIGSTOP for longer than the lease, SIGCONT
 	RedisKill       Kind = "redis-kill"       // and started again, empty
@@ -26,7 +27,7 @@ const (
 	CutNodes        Kind = "cut-nodes"        // between Node and Peer
 	CutRedis        Kind = "cut-redis"        // between Node and Redis
 	CutPostgres     Kind = "cut-postgres"     // between Node and PostgreSQL
-	SlowNodes       Kind = "slow-nodes"       // from Node to Peer
+	SlowNodes       Kind = "slow-nodes"       // between Node and Peer
 	SlowRedis       Kind = "slow-redis"
 	SlowPostgres    Kind = "slow-postgres"
 	FlagOff         Kind = "flag-off" // and on again
@@ -36,16 +37,23 @@ const (
 
 // Kinds are all kinds, in the order in which tables list them.
 var Kinds = []Kind{
-	Restart, Crash, Freeze, RedisKill, RedisRestart, RedisFlush, RedisFreeze, PostgresKill, PostgresRestart, PostgresFreeze,
+	Restart, RestartAll, Crash, Freeze, RedisKill, RedisRestart, RedisFlush, RedisFreeze, PostgresKill, PostgresRestart, PostgresFreeze,
 	CutNodes, CutRedis, CutPostgres, SlowNodes, SlowRedis, SlowPostgres, FlagOff, FlagPercent, Scale,
 }
 
-// The ways in which a stretch of network is cut.
+// The ways in which a stretch of network is cut or slowed.
 const (
-	both    = "both"    // what is sent is lost, either way
-	there   = "there"   // what Node sends is lost
-	back    = "back"    // what Node is sent is lost
+	both    = "both"    // what is sent is lost or late, either way
+	there   = "there"   // what Node sends is
+	back    = "back"    // what Node is sent is
 	refused = "refused" // connections break, new ones too
+)
+
+// What happens while the cluster grows and shrinks.
+const (
+	undisturbed = ""
+	oneKilled   = "and one that came is killed" // and one of those that leave
+	oneFrozen   = "and one that came is frozen"
 )
 
 // Fault is one fault to come: what, where, and in which of several ways.
@@ -78,10 +86,9 @@ func (f Fault) String() string {
 
 // process reports whether the fault takes a process of ours away: it is undone
 // last, when the node finds everything in order.
-func (k Kind) process() bool { return k == Restart || k == Crash || k == Scale }
-
-// network reports whether the fault needs networks between nodes.
-func (k Kind) network() bool { return k == CutNodes || k == SlowNodes }
+func (k Kind) process() bool {
+	return k == Restart || k == RestartAll || k == Crash || k == Scale
+}
 
 // places are what the fault takes for itself: faults that come together take
 // different ones.
@@ -89,7 +96,7 @@ func (f Fault) places() []string {
 	switch f.Kind {
 	case Restart, Crash, Freeze, FlagOff, FlagPercent:
 		return []string{"node " + f.Node}
-	case Scale:
+	case Scale, RestartAll:
 		var all []string
 		for _, name := range slices.Concat(baseNodes, extraNodes) {
 			all = append(all, "node "+name)
@@ -180,18 +187,20 @@ func (s *Schedule) draw(k Kind) Fault {
 	f := Fault{Kind: k}
 	nodes := s.rand.Perm(len(baseNodes))
 	switch k {
-	case Restart, Freeze, FlagOff, SlowRedis, SlowPostgres, Scale:
+	case Restart, Freeze, FlagOff:
 		f.Node = baseNodes[nodes[0]]
+	case Scale:
+		f.Node, f.Way = baseNodes[nodes[0]], s.one(undisturbed, oneKilled, oneFrozen)
+	case SlowRedis, SlowPostgres:
+		f.Node, f.Way = baseNodes[nodes[0]], s.one(both, there, back)
 	case Crash:
 		f.Node, f.Way = baseNodes[nodes[0]], s.one(atOnce, later)
 	case FlagPercent:
 		f.Node, f.Percent = baseNodes[nodes[0]], 10+s.rand.IntN(80)
 	case CutRedis, CutPostgres:
 		f.Node, f.Way = baseNodes[nodes[0]], s.one(both, there, back, refused)
-	case CutNodes:
+	case CutNodes, SlowNodes:
 		f.Node, f.Peer, f.Way = baseNodes[nodes[0]], baseNodes[nodes[1]], s.one(both, there)
-	case SlowNodes:
-		f.Node, f.Peer = baseNodes[nodes[0]], baseNodes[nodes[1]]
 	}
 	return f
 }

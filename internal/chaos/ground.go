@@ -31,6 +31,7 @@ var (
 type site struct {
 	name                  string
 	host                  *testenv.Host // nil: this machine's loopback
+	relay                 *relay        // nil: it has a network, or may not be cut off
 	postgres, redis       *testenv.Proxy
 	postgresURL, redisURL string
 }
@@ -41,6 +42,7 @@ type ground struct {
 	postgres, redis *testenv.Server
 	network         *testenv.Network // nil: the machine has none to offer
 	noNetwork       error            // why
+	noRelays        error            // why nodes without a network have no relays
 	sites           map[string]*site
 	fleet           *fleet.Fleet
 	http            *http.Transport
@@ -130,6 +132,11 @@ func (g *ground) addSite(i int, name string) (err error) {
 	if s.redis, s.redisURL, err = g.proxy(listen, g.redis.URL()); err != nil {
 		return err
 	}
+	if g.network == nil && g.noRelays == nil && !g.opt.planned {
+		if s.relay, g.noRelays = openRelay(i); s.relay != nil {
+			g.closers = append(g.closers, s.relay.Close)
+		}
+	}
 	g.sites[name] = s
 	if g.clients[name], err = g.newClient("http://"+name, g.http); err != nil {
 		return err
@@ -171,6 +178,9 @@ func (g *ground) start(ctx context.Context, name string) error {
 	}
 	l.Env = []string{
 		"DATABASE_URL=" + s.postgresURL, "REDIS_URL=" + s.redisURL, "SERVER_HOST=" + address, "GOSSIP_HOST=" + address,
+	}
+	if s.relay != nil {
+		l.Env = append(l.Env, s.relay.env()...)
 	}
 	_, err := g.fleet.Start(ctx, l)
 	return err

@@ -127,7 +127,7 @@ func (n *nemesis) one(ctx, over context.Context, f Fault, lag time.Duration, ind
 // judge says what of the errors of beginning a fault is the service's own.
 func (n *nemesis) judge(f Fault, err error) {
 	var exit *fleet.ExitError
-	if f.Kind != Restart || err == nil || errors.As(err, &exit) {
+	if f.Kind != Restart && f.Kind != RestartAll || err == nil || errors.As(err, &exit) {
 		return
 	}
 	n.blame(fmt.Sprintf("%s: %v", f, err))

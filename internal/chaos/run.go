@@ -36,8 +36,8 @@ type Options struct {
 	Clients int           // 0: DefaultClients
 	Pace    time.Duration // between two requests of one client, on average; 0: DefaultPace
 
-	// Loopback leaves nodes on this machine's loopback, where they cannot be cut
-	// off from each other, even if it has networks to offer.
+	// Loopback leaves nodes on this machine's loopback even if it has networks to
+	// offer. There a relay before each node's internal port stands for the network.
 	Loopback bool
 	// Program is the server; "": it is built.
 	Program string
@@ -138,7 +138,7 @@ func newTheatre(ctx context.Context, opt Options) (t *theatre, err error) {
 		return nil, err
 	}
 	if t.ground.noNetwork != nil {
-		r.say("NODES ARE NOT CUT OFF FROM EACH OTHER HERE: that needs Linux, root and ip (%v)", t.ground.noNetwork)
+		r.say("nodes have no networks of their own here (that needs Linux, root and ip: %v): relays before their internal ports stand for them", t.ground.noNetwork)
 	}
 	settle, cancel := context.WithTimeout(ctx, recovery)
 	defer cancel()
@@ -179,10 +179,10 @@ func (t *theatre) possible(kinds []Kind) (out []Kind) {
 	if len(kinds) == 0 {
 		kinds = Kinds
 	}
-	slow := t.ground.canSlow()
+	not := map[Kind]error{CutNodes: t.ground.canCut(), SlowNodes: t.ground.canSlow()}
 	for _, k := range kinds {
-		if k.network() && t.ground.network == nil || k == SlowNodes && slow != nil {
-			t.report.say("%s is left out: %v", k, cmp.Or(slow, t.ground.noNetwork))
+		if err := not[k]; err != nil {
+			t.report.say("%s is left out: %v", k, err)
 			continue
 		}
 		out = append(out, k)

@@ -9,13 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"catbird/internal/testenv"
-)
-
-// How slow is slow: a request between nodes takes some 1 KB.
-const (
-	slowBits  = 64_000
-	slowDelay = 80 * time.Millisecond
+	"catbird/internal/fleet"
 )
 
 // begin makes a fault happen. It may take as long as the fault itself.
@@ -29,10 +23,12 @@ func (g *ground) begin(ctx context.Context, f Fault) error {
 			return err
 		}
 		return g.start(ctx, f.Node)
+	case RestartAll:
+		return g.restartAll(ctx)
 	case Freeze:
 		return g.signal(f.Node, syscall.SIGSTOP)
 	case Scale:
-		return g.grow(ctx)
+		return g.grow(ctx, f.Way)
 	case FlagOff:
 		return g.flags(ctx, f.Node, false, 100)
 	case FlagPercent:
@@ -49,10 +45,12 @@ func (g *ground) end(ctx context.Context, f Fault) error {
 	switch f.Kind {
 	case Restart, Crash:
 		return g.startMissing(ctx, f.Node)
+	case RestartAll:
+		return g.startMissing(ctx, baseNodes...)
 	case Freeze:
 		return g.signal(f.Node, syscall.SIGCONT)
 	case Scale:
-		return g.shrink(ctx, f.Node)
+		return g.shrink(ctx, f.Node, f.Way)
 	case FlagOff, FlagPercent:
 		return g.flags(ctx, f.Node, true, 100)
 	case RedisKill, RedisRestart:
@@ -89,25 +87,68 @@ func (g *ground) startMissing(ctx context.Context, names ...string) error {
 	return nil
 }
 
-// grow adds nodes to those there are.
-func (g *ground) grow(ctx context.Context) error { return g.startMissing(ctx, extraNodes...) }
+// restartAll restarts one base node after another. One that does not come up
+// again, since other things are broken, is started in the end.
+func (g *ground) restartAll(ctx context.Context) error {
+	for _, name := range baseNodes {
+		if _, err := g.fleet.Stop(ctx, name); err != nil {
+			return err
+		}
+		if err := g.start(ctx, name); err != nil {
+			break
+		}
+	}
+	return nil
+}
+
+// grow adds nodes to those there are, and hurts one of them.
+func (g *ground) grow(ctx context.Context, way string) error {
+	if err := g.startMissing(ctx, extraNodes...); err != nil {
+		return err
+	}
+	switch way {
+	case oneKilled:
+		_, err := g.fleet.Kill(extraNodes[1])
+		return err
+	case oneFrozen:
+		return g.signal(extraNodes[0], syscall.SIGSTOP)
+	}
+	return nil
+}
 
 // shrink leaves two of five nodes, first and one that was added, and then makes
 // it the base nodes again.
-func (g *ground) shrink(ctx context.Context, first string) error {
-	var leaving []string
-	for _, name := range baseNodes {
-		if name != first {
-			leaving = append(leaving, name)
+func (g *ground) shrink(ctx context.Context, first, way string) error {
+	switch way {
+	case oneKilled:
+		if err := g.startMissing(ctx, extraNodes[1]); err != nil {
+			return err
+		}
+		if _, err := g.fleet.Kill(g.leaving(first)[0]); err != nil && !errors.Is(err, fleet.ErrNotRunning) {
+			return err
+		}
+	case oneFrozen:
+		if err := g.signal(extraNodes[0], syscall.SIGCONT); err != nil && !errors.Is(err, fleet.ErrNotRunning) {
+			return err
 		}
 	}
-	if err := g.stopAll(ctx, append(leaving, extraNodes[0])...); err != nil {
+	if err := g.stopAll(ctx, append(g.leaving(first), extraNodes[0])...); err != nil {
 		return err
 	}
 	if err := g.startMissing(ctx, baseNodes...); err != nil {
 		return err
 	}
 	return g.stopAll(ctx, extraNodes...)
+}
+
+// leaving are the base nodes but first.
+func (g *ground) leaving(first string) (names []string) {
+	for _, name := range baseNodes {
+		if name != first {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (g *ground) stopAll(ctx context.Context, names ...string) error {
@@ -175,74 +216,4 @@ func (g *ground) flush() error {
 		return fmt.Errorf("FLUSHALL: answered %q: %w", answer, err)
 	}
 	return nil
-}
-
-func (g *ground) breakNetwork(f Fault) error {
-	s := g.sites[f.Node]
-	switch f.Kind {
-	case CutRedis:
-		cut(s.redis, f.Way)
-	case CutPostgres:
-		cut(s.postgres, f.Way)
-	case SlowRedis:
-		s.redis.Delay(slowDelay)
-	case SlowPostgres:
-		s.postgres.Delay(slowDelay)
-	case SlowNodes:
-		return s.host.Slow(g.sites[f.Peer].host, slowBits)
-	case CutNodes:
-		peer := g.sites[f.Peer]
-		err := s.host.Lose(peer.host)
-		if f.Way == both {
-			err = errors.Join(err, peer.host.Lose(s.host))
-		}
-		return err
-	}
-	return nil
-}
-
-func cut(p *testenv.Proxy, way string) {
-	switch way {
-	case both:
-		p.Stall()
-	case there:
-		p.StallRequests()
-	case back:
-		p.StallReplies()
-	case refused:
-		p.Cut()
-	}
-}
-
-func (g *ground) mendNetwork(f Fault) error {
-	s := g.sites[f.Node]
-	switch f.Kind {
-	case CutRedis, SlowRedis:
-		s.redis.Restore()
-	case CutPostgres, SlowPostgres:
-		s.postgres.Restore()
-	case SlowNodes:
-		return s.host.Restore()
-	case CutNodes:
-		peer := g.sites[f.Peer]
-		err := s.host.Find(peer.host)
-		if f.Way == both {
-			err = errors.Join(err, peer.host.Find(s.host))
-		}
-		return err
-	}
-	return nil
-}
-
-// canSlow returns nil if nodes can be slowed down for each other, and else why
-// not.
-func (g *ground) canSlow() error {
-	if g.network == nil {
-		return g.noNetwork
-	}
-	hosts := g.network.Hosts()
-	if err := hosts[0].Slow(hosts[1], slowBits); err != nil {
-		return err
-	}
-	return hosts[0].Restore()
 }

@@ -18,15 +18,15 @@ type Proxy struct {
 	l      net.Listener
 	wg     sync.WaitGroup
 
-	mu      sync.Mutex
-	links   map[*link]bool
-	cut     bool
-	delay   time.Duration
-	there   gate // on the way to the server
-	back    gate // and from it
-	needle  []byte
-	closed  chan struct{}
-	closing sync.Once
+	mu                  sync.Mutex
+	links               map[*link]bool
+	cut                 bool
+	lateThere, lateBack time.Duration
+	there               gate // on the way to the server
+	back                gate // and from it
+	needle              []byte
+	closed              chan struct{}
+	closing             sync.Once
 }
 
 // gate is closed while nothing holds bytes up; else whoever has some waits.
@@ -163,11 +163,26 @@ func (p *Proxy) StallReplies() {
 	p.back = p.back.shut()
 }
 
-// Delay makes every chunk of bytes take d longer, in both directions.
+// Delay makes every chunk of bytes take d longer, in both directions, until
+// Restore.
 func (p *Proxy) Delay(d time.Duration) {
+	p.DelayRequests(d)
+	p.DelayReplies(d)
+}
+
+// DelayRequests makes every chunk that clients send take d longer, until Restore.
+func (p *Proxy) DelayRequests(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.delay = d
+	p.lateThere = d
+}
+
+// DelayReplies makes every chunk that the server sends take d longer, until
+// Restore.
+func (p *Proxy) DelayReplies(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lateBack = d
 }
 
 // LoseReply waits for a client to send needle, lets it through, and then loses
@@ -182,7 +197,7 @@ func (p *Proxy) LoseReply(needle string) {
 func (p *Proxy) Restore() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut, p.delay, p.needle = false, 0, nil
+	p.cut, p.lateThere, p.lateBack, p.needle = false, 0, 0, nil
 	p.there.open()
 	p.back.open()
 }
@@ -252,9 +267,9 @@ func (p *Proxy) pass(l *link, b []byte, request bool) bool {
 	if request && len(p.needle) > 0 && bytes.Contains(b, p.needle) {
 		l.lost, p.needle = true, nil
 	}
-	lost, gate, delay := l.lost, p.back, p.delay
+	lost, gate, delay := l.lost, p.back, p.lateBack
 	if request {
-		gate = p.there
+		gate, delay = p.there, p.lateThere
 	}
 	p.mu.Unlock()
 	if lost && !request {
