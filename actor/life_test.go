@@ -169,6 +169,7 @@ func TestNoPlaceIsOverloaded(t *testing.T) {
 		refused(t, err, conversation.Overloaded)
 		release()
 		h.all(calls)
+		synctest.Wait() // answered is not yet idle
 		h.do(request("beef", alice, send(0, "x")))
 		if h.reg.Has(convo) || h.claimed(convo) {
 			t.Error("the idle one has kept its place")

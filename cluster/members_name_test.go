@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"sync"
@@ -170,4 +171,30 @@ func TestQuestionsThatAreNotForUs(t *testing.T) {
 	if l := <-e.heard; l.Name != "a" || !l.unsure {
 		t.Errorf("answered %+v", l)
 	}
+}
+
+// FuzzHear feeds what anybody who knows the gossip's key, or needs none, may send
+// to a node. It is asked only by its own name and for an address, and hears
+// answers only to its own questions.
+func FuzzHear(f *testing.F) {
+	m := newMember(f, "a")
+	question := append([]byte{metaMark, kindQuestion, 1, 2, 3, 4, 5, 6, 7, 8, 11}, "127.0.0.1:9"...)
+	f.Add(question)
+	f.Add(append(question[:len(question):len(question)], m.gossip...))
+	f.Add(append([]byte{metaMark, kindAnswer, 1, 2, 3, 4, 5, 6, 7, 8}, *m.meta.Load()...))
+	f.Add([]byte{metaMark, kindQuestion, 1, 2, 3, 4, 5, 6, 7, 8, 255})
+	f.Fuzz(func(t *testing.T, message []byte) {
+		e, forget := m.expect()
+		defer forget()
+		m.hear(message)
+		select {
+		case q := <-m.asked:
+			if !q.from.IsValid() || !bytes.HasSuffix(message, []byte(m.gossip)) {
+				t.Fatalf("%q is heard as %+v", message, q)
+			}
+		case l := <-e.heard:
+			t.Fatalf("%q is heard as an answer: %+v", message, l)
+		default:
+		}
+	})
 }
