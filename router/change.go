@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -65,8 +66,9 @@ func (rt *Router) changeMembers(c *call, convoID, key string, command conversati
 }
 
 // epochMismatch adds to an EpochMismatch the commits that the client has missed,
-// as the store has them now, so that it can rebase in one round trip. Other
-// errors are returned as they are.
+// so that it can rebase in one round trip. They end with the epoch at which it was
+// refused: what the store has beside by now is of another instant, at which the
+// caller may not even be a member any more. Other errors are returned as they are.
 func (rt *Router) epochMismatch(c *call, convo string, err error) error {
 	var told *conversation.Error
 	if !errors.As(err, &told) || told.Code != conversation.EpochMismatch {
@@ -85,9 +87,12 @@ func (rt *Router) epochMismatch(c *call, convo string, err error) error {
 		out.missed.More = true
 		return out
 	}
-	out.missed.CurrentEpoch = max(told.Current, page.Current)
-	out.missed.Commits = viewCommits(page.Commits)
-	out.missed.More = page.More
+	then := page.Commits
+	if i := slices.IndexFunc(then, func(m persistence.Message) bool { return m.Epoch > told.Current }); i >= 0 {
+		then = then[:i]
+	}
+	out.missed.Commits = viewCommits(then)
+	out.missed.More = page.More && len(then) == len(page.Commits) && (len(then) == 0 || then[len(then)-1].Epoch < told.Current)
 	return out
 }
 

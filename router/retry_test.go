@@ -190,9 +190,10 @@ func TestEpochMismatchOfMLSCommits(t *testing.T) {
 func TestEpochMismatchIsBounded(t *testing.T) {
 	t.Parallel()
 	behind := &conversation.Error{Code: conversation.EpochMismatch, Message: "x", Expected: 1, Current: 9}
-	commit := func(size int) persistence.Message {
-		return persistence.Message{Kind: conversation.KindCommit, Epoch: 2, Ciphertext: make([]byte, size), CreatedAt: time.Now()}
+	at := func(epoch int64, size int) persistence.Message {
+		return persistence.Message{Kind: conversation.KindCommit, Epoch: epoch, Ciphertext: make([]byte, size), CreatedAt: time.Now()}
 	}
+	commit := func(size int) persistence.Message { return at(2, size) }
 	for name, tt := range map[string]struct {
 		page    persistence.CommitsPage
 		err     error
@@ -200,7 +201,10 @@ func TestEpochMismatchIsBounded(t *testing.T) {
 		more    bool
 		current int64
 	}{
-		"some of many":       {persistence.CommitsPage{Commits: []persistence.Message{commit(9), commit(9)}, Current: 11, More: true}, nil, 2, true, 11},
+		"some of many": {persistence.CommitsPage{Commits: []persistence.Message{commit(9), commit(9)}, Current: 9, More: true}, nil, 2, true, 9},
+		// Made since: of another instant, when the caller may be no member any more.
+		"some made since":    {persistence.CommitsPage{Commits: []persistence.Message{at(8, 9), at(9, 9), at(10, 9)}, Current: 11, More: true}, nil, 2, false, 9},
+		"more made since":    {persistence.CommitsPage{Commits: []persistence.Message{at(8, 9), at(9, 9)}, Current: 11, More: true}, nil, 2, false, 9},
 		"the first too long": {persistence.CommitsPage{Commits: []persistence.Message{commit(conversation.MaxMissedBytes + 1)}, Current: 9}, nil, 0, true, 9},
 		"all":                {persistence.CommitsPage{Commits: []persistence.Message{commit(9)}, Current: 9}, nil, 1, false, 9},
 		"cannot be read":     {persistence.CommitsPage{}, errors.New("x"), 0, true, 9},

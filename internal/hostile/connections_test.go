@@ -106,6 +106,9 @@ func TestTenThousandIdleConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := min(flood, int(min(limit.Cur, 1<<20))-500) // Go has raised it as far as it may
+	if n < 2*childConnections {
+		t.Fatalf("RLIMIT_NOFILE is %d, too little to ask more of a node than it may hold: raise it (ulimit -n %d)", limit.Cur, flood+500)
+	}
 	if n < flood {
 		t.Logf("only %d connections: RLIMIT_NOFILE is %d", n, limit.Cur)
 	}
