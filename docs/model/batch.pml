@@ -64,11 +64,12 @@ inline flight(j, first, last, res, fit) {
   fi
 }
 
-/* What the actors of the batch are told of their units: 1 stored, 2 certainly not, 3 nobody knows. */
+/* What the actors of the batch are told of their units: 1 stored, 2 certainly not, 3 nobody knows. With 1 go the refusals that were decided
+   on what the unit makes of the conversation: those are true once that version is history, and not before. */
 inline tell(j, i, what) {
   d_step {
     if
-    :: what==1 -> assert(b[j].u[i].stored)
+    :: what==1 -> assert(b[j].u[i].stored && ver[i]!=b[j].u[i].base)
     :: what==2 -> assert(!b[j].u[i].stored)
     :: else
     fi
@@ -79,6 +80,9 @@ proctype Journal(byte j) {
   byte k, res, fit, all, i; byte see[NC];
 #ifdef M_READ_BEFORE_LOCK
   d_step { see[0]=ver[0]; see[1]=ver[1] };
+#endif
+#ifdef M_ANSWER_FIRST
+  tell(j,0,1); tell(j,1,1);
 #endif
   flight(j, 0, 1, res, fit);
   if

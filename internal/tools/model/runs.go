@@ -76,7 +76,7 @@ var families = []family{
 	{
 		model:  "batch",
 		holds:  []sized{{name: "built"}},
-		missed: []string{"UNORDERED", "READ_BEFORE_LOCK", "ALL_OR_NOTHING", "PART_IS_NOTHING", "NO_IDLE_TIMEOUT"},
+		missed: []string{"UNORDERED", "READ_BEFORE_LOCK", "ALL_OR_NOTHING", "PART_IS_NOTHING", "NO_IDLE_TIMEOUT", "ANSWER_FIRST"},
 	},
 	{
 		model:  "unread",
