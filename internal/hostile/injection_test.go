@@ -283,12 +283,7 @@ func (i *injector) injectElsewhere() {
 				i.t.Errorf("%s: %d %v", target, status, out)
 			}
 		}
-		plain := strings.Map(func(r rune) rune {
-			if r < ' ' || r == 0x7f {
-				return ' '
-			}
-			return r
-		}, text)
+		plain := onOneLine(text)
 		h := http.Header{"X-Request-Id": {plain}, "Traceparent": {plain}, "User-Agent": {plain}, "Authorization": {"Bearer " + plain}, "X-Forwarded-For": {plain}}
 		if status, out := i.send("GET", i.node.URL+"/xrpc/"+client.Prefix+"getConvos", nil, h); status != 401 {
 			i.t.Errorf("headers of %.40q: %d %v", plain, status, out)
@@ -297,6 +292,16 @@ func (i *injector) injectElsewhere() {
 			i.t.Errorf("iss of %.40q: %d %v", text, status, out)
 		}
 	}
+}
+
+// onOneLine returns what of text a header can carry.
+func onOneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 // unharmed checks that what was there before is there still.
