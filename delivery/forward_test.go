@@ -287,33 +287,6 @@ func TestNodeWithoutASessionFailsNoRequest(t *testing.T) {
 	})
 }
 
-// A taker mostly hears of a change a moment later than the giver: what it could not
-// accept yet is offered again at once, and not with the next regular look.
-func TestWhatIsNotAcceptedYetIsOfferedAgainSoon(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		a, _ := w.node("a", setup{flags: on}), w.node("b", setup{flags: on})
-		if err := a.reg.Load(t.Context(), convo); err != nil {
-			t.Fatal(err)
-		}
-		w.setOwner(convo, "b")
-		w.setOwner("b>"+convo, "a")
-		ctx, cancel := context.WithCancel(t.Context())
-		w.wg.Go(func() { a.svc.Handoff(ctx, make(chan struct{}), 1) })
-		pass(100 * time.Millisecond)
-		if got := w.holder(convo); got != "a" {
-			t.Fatalf("held by %q before it was accepted", got)
-		}
-		w.setOwner("b>"+convo, "b")
-		pass(300 * time.Millisecond)
-		if got := w.holder(convo); got != "b" {
-			t.Errorf("held by %q a while after the taker heard of the change", got)
-		}
-		cancel()
-		w.wg.Wait()
-	})
-}
-
 // Rule 17: conversations go only to a node whose own ring names it too; what it
 // does not accept stays and is offered again.
 func TestHandoff(t *testing.T) {

@@ -27,8 +27,9 @@ func (o *offers) Ask(ctx context.Context, address string, q peer.Question) (peer
 	return o.Peers.Ask(ctx, address, q)
 }
 
-// A taker that does not accept for long is not hammered: it is offered the same
-// soon, and then less and less often, up to once a second.
+// A taker mostly hears of a change a moment later than the giver, so that what it
+// does not accept is offered again at once; and one that does not accept for long
+// is not hammered: it is asked less and less often, up to once a second.
 func TestOffersThatAreNotAcceptedBecomeRarer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -133,7 +133,6 @@ type CommitsQuery struct {
 // are others within the asked range.
 type CommitsPage struct {
 	Commits []Message
-	Current int64
 	More    bool
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -78,7 +77,7 @@ func (rt *Router) epochMismatch(c *call, convo string, err error) error {
 	if told.Expected >= told.Current || told.Expected == math.MaxInt64 {
 		return out // the client is ahead: it has missed nothing
 	}
-	page, err := rt.missedCommits(c.ctx, convo, c.caller, told.Expected)
+	page, err := rt.missedCommits(c.ctx, convo, c.caller, told)
 	if err == nil {
 		err = rt.inFlight.hold(c, sizeOf(page.Commits))
 	}
@@ -87,20 +86,16 @@ func (rt *Router) epochMismatch(c *call, convo string, err error) error {
 		out.missed.More = true
 		return out
 	}
-	then := page.Commits
-	if i := slices.IndexFunc(then, func(m persistence.Message) bool { return m.Epoch > told.Current }); i >= 0 {
-		then = then[:i]
-	}
-	out.missed.Commits = viewCommits(then)
-	out.missed.More = page.More && len(then) == len(page.Commits) && (len(then) == 0 || then[len(then)-1].Epoch < told.Current)
+	out.missed.Commits = viewCommits(page.Commits)
+	out.missed.More = page.More
 	return out
 }
 
-// missedCommits reads the commits after epoch, as many as an answer that says
-// no carries.
-func (rt *Router) missedCommits(ctx context.Context, convo, caller string, epoch int64) (persistence.CommitsPage, error) {
+// missedCommits reads the commits after the epoch that was expected, up to the one
+// at which it was refused, as many as an answer that says no carries.
+func (rt *Router) missedCommits(ctx context.Context, convo, caller string, told *conversation.Error) (persistence.CommitsPage, error) {
 	page, err := rt.config.Store.Commits(ctx, persistence.CommitsQuery{
-		Convo: convo, Caller: caller, From: epoch + 1,
+		Convo: convo, Caller: caller, From: told.Expected + 1, To: &told.Current,
 		Limit: conversation.MaxMissedCommits, MaxBytes: conversation.MaxMissedBytes,
 	})
 	if err == nil && len(page.Commits) == 1 && len(page.Commits[0].Ciphertext) > conversation.MaxMissedBytes {

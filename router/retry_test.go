@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -161,6 +162,37 @@ func TestEpochMismatchCarriesWhatWasMissed(t *testing.T) {
 	}
 }
 
+// overtaken lets others act between a refusal and what is made of it.
+type overtaken struct {
+	Delivery
+	by func()
+}
+
+func (o *overtaken) Do(ctx context.Context, r *conversation.Request) (conversation.Result, error) {
+	res, err := o.Delivery.Do(ctx, r)
+	if by := o.by; err != nil && by != nil {
+		o.by = nil
+		by()
+	}
+	return res, err
+}
+
+// What comes between the refusal and its answer is of another instant: the caller
+// may have left by then, and no single moment has that epoch and that member.
+func TestEpochMismatchTellsOfOneInstant(t *testing.T) {
+	t.Parallel()
+	var o overtaken
+	e := newEnv(t, func(c *Config) { o.Delivery = c.Delivery; c.Delivery = &o })
+	e.convo(bob)
+	e.post(alice, "commit", obj{"convoId": group, "commit": b64("one")}).want(t, "")
+	o.by = func() { e.post(bob, "leaveConvo", obj{"convoId": group, "commit": b64("two")}).want(t, "") }
+	a := e.send(bob, 0, "x").want(t, conversation.EpochMismatch)
+	if a.num("currentEpoch") != 1 || len(a.list("commits")) != 1 || a.body["more"] != nil {
+		t.Errorf("got %s", a.raw)
+	}
+	e.send(bob, 0, "x").want(t, conversation.NotMember)
+}
+
 func TestEpochMismatchOfMLSCommits(t *testing.T) {
 	t.Parallel()
 	r := loadRecording(t, "small")
@@ -190,24 +222,19 @@ func TestEpochMismatchOfMLSCommits(t *testing.T) {
 func TestEpochMismatchIsBounded(t *testing.T) {
 	t.Parallel()
 	behind := &conversation.Error{Code: conversation.EpochMismatch, Message: "x", Expected: 1, Current: 9}
-	at := func(epoch int64, size int) persistence.Message {
-		return persistence.Message{Kind: conversation.KindCommit, Epoch: epoch, Ciphertext: make([]byte, size), CreatedAt: time.Now()}
+	commit := func(size int) persistence.Message {
+		return persistence.Message{Kind: conversation.KindCommit, Epoch: 2, Ciphertext: make([]byte, size), CreatedAt: time.Now()}
 	}
-	commit := func(size int) persistence.Message { return at(2, size) }
 	for name, tt := range map[string]struct {
 		page    persistence.CommitsPage
 		err     error
 		commits int
 		more    bool
-		current int64
 	}{
-		"some of many": {persistence.CommitsPage{Commits: []persistence.Message{commit(9), commit(9)}, Current: 9, More: true}, nil, 2, true, 9},
-		// Made since: of another instant, when the caller may be no member any more.
-		"some made since":    {persistence.CommitsPage{Commits: []persistence.Message{at(8, 9), at(9, 9), at(10, 9)}, Current: 11, More: true}, nil, 2, false, 9},
-		"more made since":    {persistence.CommitsPage{Commits: []persistence.Message{at(8, 9), at(9, 9)}, Current: 11, More: true}, nil, 2, false, 9},
-		"the first too long": {persistence.CommitsPage{Commits: []persistence.Message{commit(conversation.MaxMissedBytes + 1)}, Current: 9}, nil, 0, true, 9},
-		"all":                {persistence.CommitsPage{Commits: []persistence.Message{commit(9)}, Current: 9}, nil, 1, false, 9},
-		"cannot be read":     {persistence.CommitsPage{}, errors.New("x"), 0, true, 9},
+		"some of many":       {persistence.CommitsPage{Commits: []persistence.Message{commit(9), commit(9)}, More: true}, nil, 2, true},
+		"the first too long": {persistence.CommitsPage{Commits: []persistence.Message{commit(conversation.MaxMissedBytes + 1)}}, nil, 0, true},
+		"all":                {persistence.CommitsPage{Commits: []persistence.Message{commit(9)}}, nil, 1, false},
+		"cannot be read":     {persistence.CommitsPage{}, errors.New("x"), 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -221,11 +248,11 @@ func TestEpochMismatchIsBounded(t *testing.T) {
 			})
 			a := e.send(alice, 1, "x").want(t, conversation.EpochMismatch)
 			more, _ := a.body["more"].(bool)
-			if len(a.list("commits")) != tt.commits || more != tt.more || a.num("currentEpoch") != tt.current {
+			if len(a.list("commits")) != tt.commits || more != tt.more || a.num("currentEpoch") != behind.Current {
 				t.Errorf("got %.300s", a.raw)
 			}
-			want := persistence.CommitsQuery{Convo: group, Caller: alice, From: 2, Limit: 100, MaxBytes: 4 << 20}
-			if asked != want {
+			want := persistence.CommitsQuery{Convo: group, Caller: alice, From: 2, To: &behind.Current, Limit: 100, MaxBytes: 4 << 20}
+			if !reflect.DeepEqual(asked, want) {
 				t.Errorf("asked %+v, want %+v", asked, want)
 			}
 		})

@@ -33,7 +33,7 @@ type cli struct {
 	Attempts       int           `name:"attempts" default:"6" help:"How often a request is made at most, always with the same idempotency key; 1: never repeated."`
 	VerifyTimeout  time.Duration `name:"verify-timeout" default:"2m" help:"Bounds the reading back in the end."`
 
-	MaxFailed *int64 `name:"max-failed" placeholder:"N" help:"Exit with 1 when more operations than that failed; if not given, failures alone are no reason."`
+	MaxFailed *uint64 `name:"max-failed" placeholder:"N" help:"Exit with 1 when more operations than that failed; if not given, failures alone are no reason."`
 
 	Secret   config.Secret `name:"jwt-secret" env:"JWT_SECRET" xor:"tokens" help:"Makes tokens for people who are made up; the servers' JWT_SECRET."`
 	Audience string        `name:"audience" env:"SERVICE_DID" help:"Whom such tokens are for; the servers' SERVICE_DID."`

@@ -96,7 +96,7 @@ func run(args []string, s streams, exit func(int)) int {
 	if err = errors.Join(err, files.close()); err != nil {
 		return fail(s, exitWrong, err)
 	}
-	if c.MaxFailed != nil && report.Total.Failed > *c.MaxFailed {
+	if c.MaxFailed != nil && uint64(report.Total.Failed) > *c.MaxFailed {
 		return fail(s, exitWrong, fmt.Errorf("%d operations failed, which is more than --max-failed=%d", report.Total.Failed, *c.MaxFailed))
 	}
 	if !report.OK() {

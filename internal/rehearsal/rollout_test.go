@@ -193,13 +193,26 @@ func TestBudgetHoldsOneBack(t *testing.T) {
 	})
 }
 
+// pass lets virtual time pass, and what is due happen.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 // With a pod missing already nothing is evicted.
 func TestBudgetIsUsedUpByAPodThatIsNotReady(t *testing.T) {
 	inWorld(t, func(t *testing.T, s *stage, w *world) {
 		w.answers("catbird-2", false)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		time.Sleep(sec(5)) // until its readiness is lost
+		if err := s.pods.until(ctx, func() time.Duration {
+			if s.pods.all[2].ready {
+				return -1
+			}
+			return 0
+		}); err != nil {
+			t.Fatal(err)
+		}
 		if err := s.pods.evict(ctx, 0); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("evicted: %v", err)
 		}
@@ -232,13 +245,11 @@ func TestEndpointGoesWithTheDeletion(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		time.Sleep(worldLag - time.Millisecond)
-		synctest.Wait()
+		pass(worldLag - time.Millisecond)
 		if n := s.service.ready(); n != 3 {
 			t.Errorf("%d pods get requests already", n)
 		}
-		time.Sleep(time.Millisecond)
-		synctest.Wait()
+		pass(time.Millisecond)
 		if n := s.service.ready(); n != 2 {
 			t.Errorf("%d pods get requests still", n)
 		}
@@ -264,13 +275,11 @@ func TestExitCodeIsFound(t *testing.T) {
 func TestSilentPodIsFound(t *testing.T) {
 	inWorld(t, func(t *testing.T, s *stage, w *world) {
 		w.answers("catbird-1", false)
-		time.Sleep(2*2*time.Second + worldLag)
-		synctest.Wait()
+		pass(2*2*time.Second + worldLag)
 		if n, f := s.service.ready(), s.pods.found(); n != 2 || len(f) != 0 {
 			t.Errorf("%d pods get requests, found %q", n, f)
 		}
-		time.Sleep(3 * 10 * time.Second)
-		synctest.Wait()
+		pass(3 * 10 * time.Second)
 		if f := s.pods.found(); len(f) != 1 || !strings.Contains(f[0], "catbird-1 did not answer") {
 			t.Errorf("found %q", f)
 		}

@@ -216,18 +216,10 @@ func (s *Store) Epoch(ctx context.Context, convo, caller string) (int64, error) 
 	return epoch, nil
 }
 
-// commitsSQL is commits by epoch, ours and the old server's merged. The current
-// epoch of one who has left is the last that it may see.
+// commitsSQL is commits by epoch, ours and the old server's merged.
 const commitsSQL = `
-WITH h AS MATERIALIZED (
-	SELECT h.*, (SELECT {current_epoch} FROM conversations c WHERE c.id = h.id) AS epoch FROM ({head}) h
-)
-SELECT h.known, CASE WHEN h.left_at IS NULL THEN h.epoch ELSE greatest(0,
-		(SELECT m.epoch FROM messages m WHERE m.convo_id = $1 AND m.catbird_v IS NOT NULL AND m.message_type = 'commit'
-			AND m.seq <= h.last ORDER BY m.epoch DESC LIMIT 1),
-		(SELECT m.epoch FROM messages m WHERE m.convo_id = $1 AND m.catbird_v IS NULL AND m.message_type = 'commit'
-			AND coalesce(m.seq, 0) <= h.last AND (coalesce(m.seq, 0) > 0 OR m.created_at <= h.left_at)
-			ORDER BY m.epoch DESC, m.created_at DESC, m.id DESC LIMIT 1)) END, p.id, coalesce(p.sender_did, ''), coalesce(p.epoch, 0), coalesce(p.seq, 0),
+WITH h AS MATERIALIZED ({head})
+SELECT h.known, p.id, coalesce(p.sender_did, ''), coalesce(p.epoch, 0), coalesce(p.seq, 0),
 	CASE WHEN p.n = 1 OR p.total <= $5 THEN coalesce(p.ciphertext, ''::bytea) END, p.created_at
 FROM h LEFT JOIN LATERAL (
 	SELECT x.*, row_number() OVER (ORDER BY epoch, seq, created_at, id) AS n,
@@ -249,7 +241,7 @@ FROM h LEFT JOIN LATERAL (
 ORDER BY p.epoch, p.seq, p.created_at, p.id`
 
 func commitsText(n int) string {
-	return fill(commitsSQL, "head", fill(headSQL, "current_seq", currentSeq, "unfolded", "0"), "current_epoch", currentEpoch, "limit", strconv.Itoa(n))
+	return fill(commitsSQL, "head", fill(headSQL, "current_seq", currentSeq, "unfolded", "0"), "limit", strconv.Itoa(n))
 }
 
 var commitsTexts = upTo(conversation.MaxCommits+1, commitsText)
@@ -275,7 +267,7 @@ func (s *Store) Commits(ctx context.Context, q persistence.CommitsQuery) (persis
 			m := persistence.Message{Kind: conversation.KindCommit}
 			var id *string
 			var at pgtype.Timestamptz
-			if err := r.Scan(&known, &page.Current, &id, &m.Sender, &m.Epoch, &m.Seq, &m.Ciphertext, &at); err != nil {
+			if err := r.Scan(&known, &id, &m.Sender, &m.Epoch, &m.Seq, &m.Ciphertext, &at); err != nil {
 				return err
 			}
 			there = true

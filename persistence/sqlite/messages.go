@@ -127,5 +127,5 @@ func commitsPage(c *conn, q persistence.CommitsQuery) (persistence.CommitsPage, 
 		WHERE convo_id = ?1 AND message_type = 'commit' AND epoch BETWEEN ?2 AND ?3 AND (?4 OR seq <= ?5)
 		ORDER BY epoch, seq LIMIT ?6`,
 		q.Convo, q.From, to, a.active, a.last, q.Limit+1)
-	return persistence.CommitsPage{Commits: g.messages, Current: a.epoch, More: g.more}, err
+	return persistence.CommitsPage{Commits: g.messages, More: g.more}, err
 }
