@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -104,7 +105,7 @@ func TestPlannedChangesFailNoRequest(t *testing.T) {
 // The judge sees what is wrong with data that somebody has tampered with.
 func TestJudgeSeesDamage(t *testing.T) {
 	opt := shortRun(t).withDefaults()
-	opt.Topics, opt.Loopback = 5, true
+	opt.Topics, opt.Loopback = 6, true
 	theatre, err := newTheatre(t.Context(), opt)
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +115,7 @@ func TestJudgeSeesDamage(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	theatre.crowd.start(opt.Clients)
+	theatre.crowd.start(opt.Clients, theatre.ground)
 	await(t, func() bool {
 		ops := theatre.rec.History().Ops
 		return !slices.ContainsFunc(theatre.topics, func(c *topic) bool { return acknowledged(ops, c.id) < 10 })
@@ -125,6 +126,17 @@ func TestJudgeSeesDamage(t *testing.T) {
 	if found := theatre.readLog(t.Context(), baseNodes[0], c[4]); len(found) > 0 {
 		t.Fatal(found)
 	}
+	logs, err := theatre.ground.readLogs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := theatre.awaitFolds(t.Context(), theatre.topics); err != nil {
+		t.Fatal(err)
+	}
+	if found := theatre.wrongUnread(t.Context(), baseNodes[0], c[5], logs); found != nil {
+		t.Fatal(*found)
+	}
+	countTwice(t, theatre.ground, c[5])
 	tamper(t, theatre.ground, `DELETE FROM messages WHERE id = (SELECT id FROM messages WHERE convo_id = $1 AND message_type = 'app' ORDER BY seq LIMIT 1)`, c[0].id)
 	tamper(t, theatre.ground, `UPDATE members SET unread_count = unread_count + 1000 WHERE convo_id = $1 AND member_did LIKE '%1'`, c[1].id)
 	tamper(t, theatre.ground, `UPDATE conversations SET catbird_fence = catbird_fence + 1, catbird_claim = 'somebody else' WHERE id = $1`, c[2].id)
@@ -141,6 +153,7 @@ func TestJudgeSeesDamage(t *testing.T) {
 		{"what was acknowledged is stored", c[0].id},
 		{"the data is whole", ""},
 		{"unread counts are exact", c[1].id},
+		{"unread counts are exact", c[5].id},
 		{"a claim is taken from a session only when that is over", c[2].id},
 		{"nothing is stored that nobody asked for", c[4].id},
 		{"there is one order of all requests", c[0].id},
@@ -152,6 +165,25 @@ func TestJudgeSeesDamage(t *testing.T) {
 	}
 	if t.Failed() || v.OK() {
 		t.Errorf("the verdict:\n%s", v)
+	}
+}
+
+// countTwice makes every fold to come count what it counts twice, for the mute
+// one of a conversation whose count is right until then.
+func countTwice(t *testing.T, g *ground, c *topic) {
+	t.Helper()
+	conn, err := g.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	_, err = conn.Exec(t.Context(), fmt.Sprintf(`
+		CREATE FUNCTION count_twice() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN NEW.unread_count := 2 * NEW.unread_count - OLD.unread_count; RETURN NEW; END $$;
+		CREATE TRIGGER count_twice BEFORE UPDATE OF unread_count ON members FOR EACH ROW
+		WHEN (NEW.member_did = '%s') EXECUTE FUNCTION count_twice()`, c.mute()))
+	if err != nil {
+		t.Fatalf("tampering: %v", err)
 	}
 }
 

@@ -29,7 +29,7 @@ func (g *ground) through(name string) *client.Client { return g.clients[name] }
 // conversations that all share.
 type crowd struct {
 	rec    *history.Recorder
-	doors  doors
+	doors  doors // those through which everything is read back
 	topics []*topic
 	pace   time.Duration // between two requests of one client, on average
 
@@ -50,16 +50,16 @@ const (
 	shareBehind  = 10 // of what is built on an epoch is built on one before
 )
 
-// start lets a number of clients begin. It is to be called once; whoever does
-// calls end.
-func (c *crowd) start(clients int) {
+// start lets so many clients begin, who take turns with through: each goes in by
+// one set of doors all the time. It is to be called once; whoever does calls end.
+func (c *crowd) start(clients int, through ...doors) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stop = cancel
-	for range clients {
-		me := int(c.next.Add(1) - 1)
+	for i := range clients {
+		me, d := int(c.next.Add(1)-1), through[i%len(through)]
 		c.wg.Go(func() {
 			for pause(ctx, c.pace/2+mrand.N(c.pace)) {
-				c.request(ctx, me)
+				c.request(ctx, me, d)
 			}
 		})
 	}
@@ -72,7 +72,7 @@ func (c *crowd) end() {
 }
 
 // request makes one request, attempts and all.
-func (c *crowd) request(ctx context.Context, me int) {
+func (c *crowd) request(ctx context.Context, me int, d doors) {
 	t := c.topics[mrand.N(len(c.topics))]
 	op := draw(t)
 	op.Client = me
@@ -80,28 +80,28 @@ func (c *crowd) request(ctx context.Context, me int) {
 		twin := op
 		twin.Client = int(c.next.Add(1) - 1)
 		var wg sync.WaitGroup
-		wg.Go(func() { c.persist(ctx, t, twin) })
+		wg.Go(func() { c.persist(ctx, t, twin, d) })
 		defer wg.Wait()
 	}
-	c.persist(ctx, t, op)
+	c.persist(ctx, t, op, d)
 	if percent(shareAfter) {
 		// Whoever has just been told how far the conversation is finds a node out
 		// that is behind.
-		c.persist(ctx, t, history.Op{Client: me, Convo: t.id, Caller: one(t.steady), Kind: history.GetEpoch})
+		c.persist(ctx, t, history.Op{Client: me, Convo: t.id, Caller: one(t.steady), Kind: history.GetEpoch}, d)
 	}
 }
 
 // persist asks until there is an answer that counts, at one node after another.
 // An attempt that was begun gets its time, also when ctx ends.
-func (c *crowd) persist(ctx context.Context, t *topic, op history.Op) {
+func (c *crowd) persist(ctx context.Context, t *topic, op history.Op, d doors) {
 	first := mrand.N(len(baseNodes) + len(extraNodes))
 	for attempt := range maxAttempts {
-		open := c.doors.open()
+		open := d.open()
 		if len(open) == 0 {
 			return
 		}
 		op.Node = open[(first+attempt)%len(open)]
-		out := ask(context.WithoutCancel(ctx), c.rec, c.doors.through(op.Node), op)
+		out := ask(context.WithoutCancel(ctx), c.rec, d.through(op.Node), op)
 		t.told(out)
 		if out.Outcome == history.Succeeded || out.Outcome == history.Refused {
 			return

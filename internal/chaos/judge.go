@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"catbird/conversation"
-	"catbird/internal/client"
 	"catbird/internal/history"
 )
 
@@ -113,7 +112,7 @@ func (t *theatre) readBack(ctx context.Context) (found []Finding) {
 			op := history.Op{Convo: c.id, Caller: c.creator(), Kind: history.GetEpoch}
 			if out := t.insist(ctx, name, op); out.Outcome != history.Succeeded {
 				found = append(found, Finding{
-					Rule: "when it is over everything works again", Convo: c.id,
+					Rule: worksAgain, Convo: c.id,
 					Text: fmt.Sprintf("getEpoch at node %s: %s %s", name, out.Outcome, out.Code),
 				})
 			}
@@ -132,7 +131,7 @@ func (t *theatre) readLog(ctx context.Context, node string, c *topic) []Finding 
 		out := t.insist(ctx, node, op)
 		if out.Outcome != history.Succeeded {
 			return []Finding{{
-				Rule: "when it is over everything works again", Convo: c.id,
+				Rule: worksAgain, Convo: c.id,
 				Text: fmt.Sprintf("getMessages at node %s: %s %s", node, out.Outcome, out.Code),
 			}}
 		}
@@ -147,62 +146,11 @@ func (t *theatre) readLog(ctx context.Context, node string, c *topic) []Finding 
 func (t *theatre) insist(ctx context.Context, node string, op history.Op) (out history.Output) {
 	ctx, cancel := context.WithTimeout(ctx, recovery)
 	defer cancel()
-	op.Client, op.Node = int(t.crowd.next.Load()), node
+	op.Client, op.Node = int(t.crowd.next.Add(1)-1), node
 	for {
 		out = ask(ctx, t.rec, t.crowd.doors.through(node), op)
 		if out.Outcome == history.Succeeded || out.Outcome == history.Refused || !pause(ctx, retryPause) {
 			return out
-		}
-	}
-}
-
-// checkUnread holds the unread counts of those who never read to the logs. They
-// may reach the clients a moment late, never wrongly.
-func (t *theatre) checkUnread(ctx context.Context) (found []Finding) {
-	logs, err := t.ground.readLogs(ctx)
-	if err != nil {
-		return []Finding{{Rule: "when it is over everything works again", Text: err.Error()}}
-	}
-	api := t.crowd.doors.through(t.crowd.doors.open()[0])
-	for _, c := range t.topics {
-		want := unread(logs, c.id, c.mute())
-		got, err := awaitUnread(ctx, api, c, want)
-		if err != nil {
-			found = append(found, Finding{Rule: "when it is over everything works again", Convo: c.id, Text: err.Error()})
-		} else if got != want {
-			found = append(found, Finding{
-				Rule: "unread counts are exact", Convo: c.id,
-				Text: fmt.Sprintf("%s has %d unread, and the log holds %d messages of others", c.mute(), got, want),
-			})
-		}
-	}
-	return found
-}
-
-// unread counts the messages of others in a log.
-func unread(logs []stored, convo, did string) (n int64) {
-	for _, r := range logs {
-		if r.Convo == convo && r.Kind == "app" && r.Sender != did {
-			n++
-		}
-	}
-	return n
-}
-
-// awaitUnread waits for a count of want, or more, and returns what it is.
-func awaitUnread(ctx context.Context, api *client.Client, c *topic, want int64) (got int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, recovery)
-	defer cancel()
-	for {
-		var page client.Convos
-		page, err = api.As(c.mute()).GetConvos(ctx, 100, "")
-		if i := slices.IndexFunc(page.Conversations, func(v client.Convo) bool { return v.ID == c.id }); err == nil && i < 0 {
-			err = fmt.Errorf("%s is not among the conversations of %s", c.id, c.mute())
-		} else if err == nil {
-			got = page.Conversations[i].UnreadCount
-		}
-		if err == nil && got >= want || !pause(ctx, 100*time.Millisecond) {
-			return got, err
 		}
 	}
 }

@@ -47,7 +47,7 @@ func Plan(ctx context.Context, opt Options) (v Verdict, err error) {
 	}
 	t.crowd.doors = front
 	t.report.say("planned changes: %d conversations, %d clients through a load balancer; what is kept: %s", opt.Topics, opt.Clients, opt.Dir)
-	t.crowd.start(opt.Clients)
+	t.crowd.start(opt.Clients, front)
 	pause(ctx, calmFirst)
 	err = t.makeChanges(ctx, front)
 	t.crowd.end()

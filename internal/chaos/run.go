@@ -89,7 +89,7 @@ func Run(ctx context.Context, opt Options) (v Verdict, err error) {
 		return Verdict{}, errors.New("this machine has no means for any of the faults")
 	}
 	t.report.say("seed %d: %d conversations, %d clients, lease %v; what is kept: %s", opt.Seed, opt.Topics, opt.Clients, opt.Lease, opt.Dir)
-	t.crowd.start(opt.Clients)
+	t.crowd.start(opt.Clients, t.ground)
 	pause(ctx, calmFirst)
 	s, until := NewSchedule(opt.Seed, opt.Lease, kinds), t.rec.Now()+opt.For
 	drawn := false
