@@ -53,9 +53,10 @@ SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 release: ## Build archives for four platforms, what is in them, the chart and checksums into dist/
 	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) go run ./internal/tools/release
 
-smoke: ## Try a deployment out through its clients' port (URL=https://…, with JWT_SECRET set or TOKEN=file)
+smoke: ## Try a deployment out through its clients' port (URL=https://…, with JWT_SECRET set, KEYS=file or TOKEN=file; HEALTH=no: only /xrpc is passed on)
 	@test -n "$(URL)" || { echo "make smoke URL=https://…: the clients' port of what is to be tried out"; exit 2; }
-	@go run ./cmd/catbirdctl smoke --url "$(URL)" $(if $(TOKEN),--token "$(TOKEN)")
+	@go run ./cmd/catbirdctl smoke --url "$(URL)" $(if $(KEYS),--keys "$(KEYS)") $(if $(TOKEN),--token "$(TOKEN)") \
+		$(if $(filter no,$(HEALTH)),--without-health)
 
 # Its settings are variables that the program reads: docs/chaos.md lists them.
 chaos: ## Let a cluster go through faults while clients use it, and judge it (CHAOS_SECONDS=120, CHAOS_SEED=…; CHAOS_PLANNED=true: planned changes)

@@ -108,8 +108,8 @@ migration: {job: {enabled: true}}
 tests: {tokensSecret: people}`,
 	"canary": `
 actors: {enabled: false}
-canary: {enabled: true, replicas: 2, tag: v9, actors: {rolloutPercent: 25}, config: {LOG_LEVEL: debug, LEASE_TTL: 3s}}
-config: {LEASE_TTL: 5s, ACTOR_MAX: 10000000, RATE_LIMIT_RPS: 0.5, ENFORCE_LXM: true}`,
+canary: {enabled: true, replicas: 2, tag: v9, actors: {rolloutPercent: 25}, config: {LOG_LEVEL: debug, LEASE_TTL: 5s, MAX_MEMBERS: 50}}
+config: {LEASE_TTL: 5s, MAX_MEMBERS: 60, ACTOR_MAX: 10000000, RATE_LIMIT_RPS: 0.5, ENFORCE_LXM: true}`,
 	"partition": `{updateStrategy: {partition: 2}, actors: {rolloutPercent: 5}}`,
 	"autoscaled": `
 autoscaling: {enabled: true, minReplicas: 4, activeActors: 50000, extraMetrics: [{type: Resource, resource: {name: memory, target: {type: Utilization, averageUtilization: 80}}}]}
@@ -133,7 +133,7 @@ prometheusRule: {enabled: true, labels: {release: prometheus}, runbooks: https:/
 dashboard: {enabled: true, annotations: {grafana_folder: Chat}}
 serviceAccount: {name: chat, annotations: {a: b}}
 podLabels: {sidecar: none}
-podAnnotations: {a: b}
+podAnnotations: {a: b, kubectl.kubernetes.io/default-container: proxy}
 podAntiAffinity: hard
 spread: {zone: DoNotSchedule, host: none}
 topologySpreadConstraints: [{maxSkew: 2, topologyKey: rack, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {app.kubernetes.io/name: chat}}}]
@@ -145,6 +145,8 @@ schedulerName: mine
 dnsPolicy: ClusterFirst
 dnsConfig: {options: [{name: ndots, value: "2"}]}
 hostAliases: [{ip: 10.0.0.1, hostnames: [db]}]
+check: {timeZone: Europe/Berlin, since: "", podLabels: {egress: none}, podAnnotations: {a: b}}
+tests: {keysSecret: people, podLabels: {a: b}, podAnnotations: {a: b}}
 extraEnv: [{name: OTEL_EXPORTER_OTLP_HEADERS, valueFrom: {secretKeyRef: {name: traces, key: headers}}}]
 extraEnvFrom: [{configMapRef: {name: more}}]
 extraArgs: [--log-format=text]
@@ -155,6 +157,13 @@ sidecars: [{name: proxy, image: envoy}]
 extraObjects:
 - {apiVersion: v1, kind: ConfigMap, metadata: {name: more}, data: {of: "{{ .Release.Name }}"}}
 - "{apiVersion: v1, kind: ConfigMap, metadata: {name: ca}}"`,
+	"migration": `
+migration: {job: {enabled: true, podLabels: {a: b}, podAnnotations: {a: b}, serviceAccountName: mine}}
+extraEnv: [{name: PGAPPNAME, value: catbird}, {name: DATABASE_URL, valueFrom: {secretKeyRef: {name: mine, key: database}}}]
+extraEnvFrom: [{secretRef: {name: mine}}]
+extraVolumes: [{name: ca, secret: {secretName: mine}}]
+extraVolumeMounts: [{name: ca, mountPath: /ca}]
+initContainers: [{name: proxy, image: sql-proxy, restartPolicy: Always}]`,
 	"pod monitor":    `{podMonitor: {enabled: true}, fullnameOverride: x, namespaceOverride: elsewhere}`,
 	"little":         `{serviceAccount: {create: false}, probes: {enabled: false}, podDisruptionBudget: {enabled: false}, networkPolicy: {enabled: false}, tests: {enabled: false}, spread: {zone: none, host: none}, podAntiAffinity: none, gossipKey: {enabled: false}, resources: {}}`,
 	"other affinity": `{affinity: {nodeAffinity: {}}, updateStrategy: {type: OnDelete}, podManagementPolicy: OrderedReady, runtime: {memoryLimitPercent: 0, maxProcs: 3}}`,

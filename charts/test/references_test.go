@@ -21,7 +21,7 @@ import (
 var outside = map[string]bool{
 	"Secret catbird-database": true, "Secret catbird-redis": true, "Secret catbird-cluster": true,
 	"Secret mine": true, "Secret people": true, "Secret traces": true, "Secret registry": true,
-	"ServiceAccount default": true,
+	"ServiceAccount default": true, "ServiceAccount mine": true,
 }
 
 // What an object names is there: a Service that selects no pod, a port that has no
@@ -126,6 +126,9 @@ func (w *world) pod(pod *corev1.PodTemplateSpec) {
 		for _, from := range c.EnvFrom {
 			if from.ConfigMapRef != nil {
 				w.needs("ConfigMap", from.ConfigMapRef.Name)
+			}
+			if from.SecretRef != nil {
+				w.needs("Secret", from.SecretRef.Name)
 			}
 		}
 		seen := map[string]bool{}

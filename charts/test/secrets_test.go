@@ -3,6 +3,7 @@ package charttest
 import (
 	"context"
 	"encoding/base64"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -18,28 +19,32 @@ import (
 	"catbird/charts/test/chart"
 )
 
-// cluster answers `lookup` with one Secret.
-type cluster struct {
+// cluster answers `lookup` with what it holds.
+type cluster struct{ objects []metav1.Object }
+
+func (c *cluster) GetClientFor(_, kind string) (dynamic.NamespaceableResourceInterface, bool, error) {
+	return &shelf{objects: c.objects, kind: kind}, true, nil
+}
+
+// shelf are the objects of one kind, in one namespace.
+type shelf struct {
 	dynamic.NamespaceableResourceInterface // what is not used
-	namespace                              string
-	secret                                 *corev1.Secret
+	objects                                []metav1.Object
+	kind, namespace                        string
 }
 
-func (c *cluster) GetClientFor(_, _ string) (dynamic.NamespaceableResourceInterface, bool, error) {
-	return c, true, nil
+func (s *shelf) Namespace(name string) dynamic.ResourceInterface {
+	return &shelf{objects: s.objects, kind: s.kind, namespace: name}
 }
 
-func (c *cluster) Namespace(name string) dynamic.ResourceInterface {
-	c.namespace = name
-	return c
-}
-
-func (c *cluster) Get(_ context.Context, name string, _ metav1.GetOptions, _ ...string) (*unstructured.Unstructured, error) {
-	if name != c.secret.Name || c.namespace != c.secret.Namespace {
-		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, name)
+func (s *shelf) Get(_ context.Context, name string, _ metav1.GetOptions, _ ...string) (*unstructured.Unstructured, error) {
+	for _, o := range s.objects {
+		if kind := reflect.TypeOf(o).Elem().Name(); kind == s.kind && o.GetName() == name && o.GetNamespace() == s.namespace {
+			tree, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+			return &unstructured.Unstructured{Object: tree}, err
+		}
 	}
-	tree, err := runtime.DefaultUnstructuredConverter.ToUnstructured(c.secret)
-	return &unstructured.Unstructured{Object: tree}, err
+	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: s.kind}, name)
 }
 
 // checksum returns what makes Kubernetes replace the pods when a secret changes.
@@ -57,7 +62,7 @@ func TestGeneratedSecretsSurviveAnUpgrade(t *testing.T) {
 	if key, err := base64.StdEncoding.DecodeString(string(made.Data["GOSSIP_KEY"])); err != nil || len(key) != 32 {
 		t.Errorf("GOSSIP_KEY has %d bytes (%v)", len(key), err)
 	}
-	upgraded, err := open(t).Render(nil, chart.Options{Cluster: &cluster{secret: made}})
+	upgraded, err := open(t).Render(nil, chart.Options{Cluster: &cluster{objects: []metav1.Object{made}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,10 +118,13 @@ migration: {job: {enabled: true}}`)
 
 func TestNotesSayWhatIsMissing(t *testing.T) {
 	for text, says := range map[string]string{
-		"":                                "a Secret `catbird-database`",
-		"jwtSecret: {value: a}":           "Generated, and kept over upgrades with helm: clusterSecret and gossipKey",
-		"networkPolicy: {enabled: false}": "keep the port 8081",
-		"canary: {enabled: true}":         "3 nodes and 1 of the canary in chat",
+		"":                                      "a Secret `catbird-database`",
+		"jwtSecret: {value: a}":                 "Generated, and kept over upgrades with helm: clusterSecret and gossipKey",
+		"networkPolicy: {enabled: false}":       "keep the port 8081",
+		"updateStrategy: {partition: 2}":        "catbird-0 to catbird-1 stay as they are",
+		"check: {enabled: false}":               "has nothing to go by",
+		"canary: {enabled: true, partition: 1}": "catbird-canary-0 to catbird-canary-0 stay",
+		"canary: {enabled: true}":               "3 nodes and 1 of the canary in chat",
 	} {
 		if notes := render(t, text).Notes; !strings.Contains(notes, says) {
 			t.Errorf("%q: the notes do not say %q:\n%s", text, says, notes)

@@ -60,8 +60,8 @@ func checkContainer(t *testing.T, at string, c *corev1.Container) {
 func isTrue(b *bool) bool  { return b != nil && *b }
 func isFalse(b *bool) bool { return b != nil && !*b }
 
-// Three ports are open, the internal one and gossip to nobody but the nodes and
-// the chart's tests, unless somebody else is named.
+// Three ports are open, the internal one and gossip to nobody but the nodes, the
+// daily check and the chart's tests, unless somebody else is named.
 func TestNetworkPolicyLetsInWhatIsNeeded(t *testing.T) {
 	policy := find[networkingv1.NetworkPolicy](t, render(t, "").Objects, "catbird")
 	open := map[string]int{}
@@ -75,7 +75,7 @@ func TestNetworkPolicyLetsInWhatIsNeeded(t *testing.T) {
 			}
 		}
 	}
-	want := map[string]int{"http/TCP": 0, "internal/TCP": 2, "gossip-tcp/TCP": 1, "gossip-udp/UDP": 1}
+	want := map[string]int{"http/TCP": 0, "internal/TCP": 3, "gossip-tcp/TCP": 1, "gossip-udp/UDP": 1}
 	for port, from := range want {
 		if n, ok := open[port]; !ok || n != from {
 			t.Errorf("%s is open to %d (%v), want %d", port, n, ok, from)
@@ -88,7 +88,7 @@ func TestNetworkPolicyLetsInWhatIsNeeded(t *testing.T) {
 	if n := len(named.Spec.Ingress[0].From); n != 2 {
 		t.Errorf("with one that is named, %d may reach the clients' port, want it and the chart's tests", n)
 	}
-	if n := len(named.Spec.Ingress[1].From); n != 3 {
-		t.Errorf("with one that is named, %d may reach the internal port, want 3", n)
+	if n := len(named.Spec.Ingress[1].From); n != 4 {
+		t.Errorf("with one that is named, %d may reach the internal port, want 4", n)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -12,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -96,6 +99,63 @@ func TestSchemaKnowsTheServersSettings(t *testing.T) {
 		if !slices.Contains(known, name) && !strings.HasPrefix(name, "GO") {
 			t.Errorf("the chart sets %s, which the server does not know", name)
 		}
+	}
+}
+
+// free are those of own that may come from elsewhere: where the servers are, and
+// what is secret.
+var free = []string{"DATABASE_URL", "REDIS_URL", "GOSSIP_ADVERTISE", "GOSSIP_KEY", "CLUSTER_SECRET", "JWT_SECRET"}
+
+// What one value sets no other way undoes, or the grace period would be computed
+// from what does not hold.
+func TestNothingGoesPastTheValues(t *testing.T) {
+	for _, name := range own {
+		flag := "--" + strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+		for _, text := range []string{fmt.Sprintf(`extraEnv: [{name: %s, value: a}]`, name), fmt.Sprintf(`extraArgs: ["%s=a"]`, flag)} {
+			_, err := open(t).Render(values(t, text), chart.Options{})
+			if refused := err != nil; refused == slices.Contains(free, name) {
+				t.Errorf("%s: %v", text, err)
+			}
+		}
+	}
+}
+
+// The schema takes of a number what the server takes, no more and no less.
+func TestSchemaKnowsTheServersBounds(t *testing.T) {
+	var schema struct {
+		Defs struct {
+			Settings struct {
+				Properties map[string]struct {
+					Type             string
+					Minimum, Maximum int
+				} `json:"properties"`
+			} `json:"settings"`
+		} `json:"$defs"`
+	}
+	if err := json.Unmarshal([]byte(read(t, chart.Dir+"/values.schema.json")), &schema); err != nil {
+		t.Fatal(err)
+	}
+	tried := 0
+	for name, s := range schema.Defs.Settings.Properties {
+		if s.Type != "integer" {
+			continue
+		}
+		tried++
+		for value, taken := range map[int]bool{s.Minimum - 1: false, s.Minimum: true, s.Maximum: true, s.Maximum + 1: false} {
+			cmd := exec.CommandContext(t.Context(), server(t), "serve")
+			// LOG_FORMAT is looked at after the numbers: nothing starts.
+			cmd.Env = []string{name + "=" + strconv.Itoa(value), "LOG_FORMAT=none", "NODE_NAME=a"}
+			out, err := cmd.CombinedOutput()
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 2 {
+				t.Fatalf("%s=%d: %v: %s", name, value, err, out)
+			}
+			if strings.Contains(string(out), name) == taken {
+				t.Errorf("%s=%d, of which the schema says %v: the server says %s", name, value, taken, out)
+			}
+		}
+	}
+	if tried < 9 {
+		t.Errorf("%d settings were tried", tried)
 	}
 }
 

@@ -1,6 +1,7 @@
 package charttest
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"catbird/charts/test/chart"
 	"catbird/charts/test/rehearsal"
@@ -78,7 +80,7 @@ func TestRuntimeFollowsTheLimits(t *testing.T) {
 		{"", "921MiB", "2"},
 		{"resources: {limits: {memory: 1.5G, cpu: 1500m}}", "1287MiB", "2"},
 		{"resources: {limits: {memory: 536870912, cpu: 4}}", "460MiB", "4"},
-		{"{resources: {limits: {memory: 2Gi, cpu: 100m}}, runtime: {memoryLimitPercent: 50}}", "1024MiB", "1"},
+		{"{resources: {limits: {memory: 2Gi, cpu: 100m}, requests: {cpu: 50m}}, runtime: {memoryLimitPercent: 50}}", "1024MiB", "1"},
 		{"{resources: {limits: {memory: null, cpu: null}}}", "", ""},
 		{"{runtime: {memoryLimitPercent: 0, maxProcs: 7}}", "", "7"},
 	} {
@@ -93,7 +95,7 @@ func TestRuntimeFollowsTheLimits(t *testing.T) {
 func TestCanaryDiffersInItsFlagsAlone(t *testing.T) {
 	stable, canary := plan(t, matrix["canary"], "catbird"), plan(t, matrix["canary"], "catbird-canary")
 	want := map[string][2]string{
-		"ENABLE_ACTOR_SYSTEM": {"false", "true"}, "ACTOR_ROLLOUT_PERCENT": {"100", "25"}, "LOG_LEVEL": {"", "debug"}, "LEASE_TTL": {"5s", "3s"},
+		"ENABLE_ACTOR_SYSTEM": {"false", "true"}, "ACTOR_ROLLOUT_PERCENT": {"100", "25"}, "LOG_LEVEL": {"", "debug"}, "MAX_MEMBERS": {"60", "50"},
 	}
 	for name := range canary.Env {
 		w, differs := want[name]
@@ -119,7 +121,7 @@ func TestCanaryDiffersInItsFlagsAlone(t *testing.T) {
 // Yours take the place of the chart's: server-side apply, with which Helm 4 works,
 // refuses a container that names a variable twice.
 func TestEveryVariableStandsOnce(t *testing.T) {
-	for _, text := range []string{"", matrix["everything"], matrix["canary"], `extraEnv: [{name: GOMAXPROCS, value: "1"}, {name: NODE_NAME, value: a}]`} {
+	for _, text := range []string{"", matrix["everything"], matrix["canary"], `extraEnv: [{name: GOMAXPROCS, value: "1"}, {name: CLUSTER_SECRET, value: a}]`} {
 		for _, o := range render(t, text).Objects {
 			pod := o.Pod()
 			if pod == nil {
@@ -189,6 +191,39 @@ func TestAutoscaling(t *testing.T) {
 	}
 }
 
+// With the autoscaler the number is nobody's but the autoscaler's. Until it has set
+// one, Helm must not let go of it: the API server would make it 1.
+func TestAutoscalerTakesOverWithoutAFall(t *testing.T) {
+	set := find[appsv1.StatefulSet](t, render(t, "replicas: 5").Objects, "catbird")
+	set.Namespace = "chat"
+	replicas := func() *int32 {
+		t.Helper()
+		r, err := open(t).Render(values(t, matrix["autoscaled"]), chart.Options{Cluster: &cluster{objects: []metav1.Object{set}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return find[appsv1.StatefulSet](t, r.Objects, "catbird").Spec.Replicas
+	}
+	if got := replicas(); got == nil || *got != 5 {
+		t.Errorf("turned on, the set gets %v replicas, want the 5 that it has", got)
+	}
+	set.ManagedFields = []metav1.ManagedFieldsEntry{{
+		Manager: "kube-controller-manager", Operation: metav1.ManagedFieldsOperationUpdate, Subresource: "scale",
+		FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:replicas":{}}}`)},
+	}}
+	if got := replicas(); got != nil {
+		t.Errorf("an upgrade undoes what the autoscaler has set: %d", *got)
+	}
+}
+
+// Nothing stays of a limit that is taken away by null.
+func TestBudgetByNull(t *testing.T) {
+	budget := find[policyv1.PodDisruptionBudget](t, render(t, `podDisruptionBudget: {maxUnavailable: null, minAvailable: 2}`).Objects, "catbird")
+	if budget.Spec.MaxUnavailable != nil || budget.Spec.MinAvailable.IntValue() != 2 {
+		t.Errorf("%+v", budget.Spec)
+	}
+}
+
 func TestBudgetOnlyForSeveral(t *testing.T) {
 	budget := find[policyv1.PodDisruptionBudget](t, render(t, "").Objects, "catbird")
 	if budget.Spec.MaxUnavailable.IntValue() != 1 || budget.Spec.MinAvailable != nil || *budget.Spec.UnhealthyPodEvictionPolicy != policyv1.AlwaysAllow {
@@ -201,18 +236,107 @@ func TestBudgetOnlyForSeveral(t *testing.T) {
 
 // What runs before the release's objects are there can use none of them.
 func TestMigrationNeedsNothingOfTheRelease(t *testing.T) {
-	for _, name := range []string{"inline", "named secrets"} {
-		r := render(t, matrix[name])
-		job := find[batchv1.Job](t, r.Objects, "catbird-migrate")
-		pod := job.Spec.Template.Spec
-		secret := pod.Containers[0].Env[0].ValueFrom.SecretKeyRef.Name
-		for _, o := range r.Objects {
-			if o.Hook() == "" && (o.ID() == "Secret "+secret || o.ID() == "ServiceAccount "+pod.ServiceAccountName) {
-				t.Errorf("%s: the Job needs %s, which comes later", name, o.ID())
+	for _, name := range []string{"inline", "named secrets", "migration"} {
+		var before []chart.Object
+		for _, o := range render(t, matrix[name]).Objects {
+			if strings.HasPrefix(o.Hook(), "pre-install") {
+				before = append(before, o)
 			}
 		}
-		if args := strings.Join(pod.Containers[0].Args, " "); args != "migrate --timeout=600s" {
+		checkReferences(t, before)
+		job := find[batchv1.Job](t, before, "catbird-migrate")
+		if args := strings.Join(job.Spec.Template.Spec.Containers[0].Args, " "); args != "migrate --timeout=240s" {
 			t.Errorf("%s: runs %s", name, args)
+		}
+	}
+}
+
+// What the nodes need to reach the database, the migration needs too: a private
+// authority's certificate, a password from elsewhere, a proxy that runs beside it.
+func TestMigrationReachesTheDatabaseAsNodesDo(t *testing.T) {
+	r := render(t, `
+database: {existingSecret: ""}
+migration: {job: {enabled: true, timeoutSeconds: 900, serviceAccountName: vault, podLabels: {egress: database}, podAnnotations: {inject: "false"}}}
+extraEnv: [{name: DATABASE_URL, value: "postgresql://$(USER)@db/x?sslmode=verify-full&sslrootcert=/ca/ca.crt"}]
+extraEnvFrom: [{secretRef: {name: database-user}}]
+extraVolumes: [{name: ca, secret: {secretName: ca}}]
+extraVolumeMounts: [{name: ca, mountPath: /ca, readOnly: true}]
+initContainers: [{name: proxy, image: sql-proxy, restartPolicy: Always}]`)
+	job := find[batchv1.Job](t, r.Objects, "catbird-migrate")
+	node := find[appsv1.StatefulSet](t, r.Objects, "catbird").Spec.Template.Spec
+	pod := job.Spec.Template.Spec
+	c := pod.Containers[0]
+	if len(c.Env) != 1 || c.Env[0].Name != "DATABASE_URL" || !strings.HasSuffix(c.Env[0].Value, "ca.crt") || len(c.EnvFrom) != 1 {
+		t.Errorf("variables %+v, from %+v", c.Env, c.EnvFrom)
+	}
+	if !reflect.DeepEqual(c.VolumeMounts, node.Containers[0].VolumeMounts) || !reflect.DeepEqual(pod.Volumes, node.Volumes) ||
+		!reflect.DeepEqual(pod.InitContainers, node.InitContainers) || len(pod.Volumes) != 1 || len(pod.InitContainers) != 1 {
+		t.Errorf("mounts %v, volumes %v, before it %v", c.VolumeMounts, pod.Volumes, pod.InitContainers)
+	}
+	if *job.Spec.ActiveDeadlineSeconds != 900 || pod.ServiceAccountName != "vault" ||
+		job.Spec.Template.Labels["egress"] != "database" || job.Spec.Template.Annotations["inject"] != "false" {
+		t.Errorf("%d s, account %s, labels %v", *job.Spec.ActiveDeadlineSeconds, pod.ServiceAccountName, job.Spec.Template.Labels)
+	}
+	for _, e := range node.Containers[0].Env {
+		if e.Name == "DATABASE_URL" && e.ValueFrom != nil {
+			t.Errorf("a node has %+v", e)
+		}
+	}
+}
+
+// Helm gives up on a hook after five minutes, and would report a migration that
+// goes on as failed.
+func TestHelmWaitsForTheMigration(t *testing.T) {
+	job := find[batchv1.Job](t, render(t, "migration: {job: {enabled: true}}").Objects, "catbird-migrate")
+	if got := *job.Spec.ActiveDeadlineSeconds; got >= 300 {
+		t.Errorf("the Job may take %d s", got)
+	}
+}
+
+// The nodes' secret may come from anywhere: what asks them has the same.
+func TestDataIsLookedThroughDaily(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "secretKeyRef catbird", `clusterSecret: {existingSecret: mine}`: "secretKeyRef mine",
+		`extraEnv: [{name: CLUSTER_SECRET, value: plain}]`: "plain",
+	} {
+		r := render(t, text)
+		job := find[batchv1.CronJob](t, r.Objects, "catbird-check")
+		c := job.Spec.JobTemplate.Spec.Template.Spec.Containers[0]
+		if got := strings.Join(append(c.Command, c.Args...), " "); got != "catbirdctl --timeout=3600s check --since=48h" {
+			t.Errorf("runs %s", got)
+		}
+		env := map[string]string{}
+		for _, e := range c.Env {
+			if env[e.Name] = e.Value; e.ValueFrom != nil {
+				env[e.Name] = "secretKeyRef " + e.ValueFrom.SecretKeyRef.Name
+			}
+		}
+		if env["CLUSTER_SECRET"] != want || !strings.HasPrefix(env["CATBIRD_NODE"], "http://catbird-0.catbird-nodes:8081,http://catbird-1.catbird-nodes:8081") || env["DATABASE_URL"] != "" {
+			t.Errorf("%s: knows %v", text, env)
+		}
+	}
+	if _, err := chart.Find[batchv1.CronJob](render(t, "check: {enabled: false}").Objects, "catbird-check"); err == nil {
+		t.Error("it is made although it is off")
+	}
+}
+
+// Whoever has no tokens to give still sees whether the client service leads to a
+// node that works.
+func TestClientServiceIsTriedInEveryCase(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                 "--anonymous",
+		"jwtSecret: {value: a}":            "",
+		"{jwtSecret: {existingSecret: a}}": "",
+		"{tests: {keysSecret: a}, jwtSecret: {value: a}}": "--keys=/people/file",
+		"tests: {tokensSecret: a}":                        "--token=/people/file",
+	} {
+		pod := find[corev1.Pod](t, render(t, text).Objects, "catbird-test-smoke")
+		c := pod.Spec.Containers[0]
+		if got := strings.TrimSpace(strings.TrimPrefix(strings.Join(c.Args, " "), "smoke --url=http://catbird:80")); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+		if signs := slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "JWT_SECRET" }); signs != (want == "") {
+			t.Errorf("%s: with the secret %v", text, signs)
 		}
 	}
 }

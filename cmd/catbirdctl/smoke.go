@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -18,8 +19,12 @@ const smokeTimeout = 2 * time.Minute
 type smokeCmd struct {
 	URL       []string      `name:"url" required:"" placeholder:"URL" help:"The clients' port of the deployment; of several, with commas between or given again, all are asked in turn."`
 	JWTSecret config.Secret `name:"jwt-secret" env:"JWT_SECRET" help:"The servers' JWT_SECRET, which signs tokens of two people who exist nowhere."`
-	Audience  string        `name:"audience" env:"SERVICE_DID" help:"The servers' SERVICE_DID, which those tokens name as their audience."`
+	Audience  string        `name:"audience" env:"SERVICE_DID" help:"The servers' SERVICE_DID, which tokens name as their audience."`
+	Keys      string        `name:"keys" placeholder:"FILE" help:"Instead of --jwt-secret: a file with the DIDs of two people who exist and their private keys in multibase, one person a line, which sign tokens as the AT Protocol has them."`
 	Token     string        `name:"token" placeholder:"FILE" help:"Instead of --jwt-secret: a file with tokens of two people, one a line. With ENFORCE_JTI a run takes a new one for each call, with ENFORCE_LXM one that names the method."`
+	Anonymous bool          `name:"anonymous" help:"Try only what needs no token: health, and that nobody reads without one."`
+
+	WithoutHealth bool `name:"without-health" help:"Leave health out, where only /xrpc is passed on to the nodes."`
 }
 
 // Run tries the deployment out.
@@ -30,7 +35,7 @@ func (c *smokeCmd) Run(ctx context.Context, t *tool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.within(smokeTimeout))
 	defer cancel()
-	report, err := smoke.Run(ctx, smoke.Config{BaseURLs: c.URL, People: people})
+	report, err := smoke.Run(ctx, smoke.Config{BaseURLs: c.URL, People: people, WithoutHealth: c.WithoutHealth})
 	if err != nil {
 		return err
 	}
@@ -43,17 +48,36 @@ func (c *smokeCmd) Run(ctx context.Context, t *tool) error {
 	return nil
 }
 
-func (c *smokeCmd) people() (_ *smoke.People, err error) {
-	if c.Token == "" {
-		if c.JWTSecret == "" {
-			return nil, errors.New("--jwt-secret (JWT_SECRET) or --token must be given")
+// people returns those whose tokens are used, nil for nobody. What is named wins
+// over JWT_SECRET in the environment.
+func (c *smokeCmd) people() (*smoke.People, error) {
+	given := 0
+	for _, is := range []bool{c.Keys != "", c.Token != "", c.Anonymous} {
+		if is {
+			given++
 		}
-		return smoke.Invented([]byte(c.JWTSecret.Reveal()), c.Audience), nil
 	}
-	f, err := os.Open(c.Token)
+	switch {
+	case given > 1:
+		return nil, errors.New("only one of --keys, --token and --anonymous may be given")
+	case c.Anonymous:
+		return nil, nil
+	case c.Keys != "":
+		return fromFile("--keys", c.Keys, func(r io.Reader) (*smoke.People, error) { return smoke.ReadKeys(r, c.Audience) })
+	case c.Token != "":
+		return fromFile("--token", c.Token, smoke.ReadTokens)
+	case c.JWTSecret != "":
+		return smoke.Invented([]byte(c.JWTSecret.Reveal()), c.Audience), nil
+	default:
+		return nil, errors.New("one of --jwt-secret (JWT_SECRET), --keys, --token and --anonymous must be given")
+	}
+}
+
+func fromFile(flag, name string, read func(io.Reader) (*smoke.People, error)) (_ *smoke.People, err error) {
+	f, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("--token: %w", err)
+		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	return smoke.ReadTokens(f)
+	return read(f)
 }

@@ -26,6 +26,10 @@ func TestSmoke(t *testing.T) {
 	if _, err := n.Operator(t).Conversation(t.Context(), r.Convo); err != nil {
 		t.Errorf("the conversation of the report: %v", err)
 	}
+	code, out, stderr = tell(t, "smoke", "--url="+n.URL, "--anonymous", "--without-health")
+	if code != exitOK || !strings.Contains(out, "1 of 1 steps passed") || !strings.Contains(out, "no conversation") {
+		t.Errorf("as nobody: exit code %d, printed %s%s", code, out, stderr)
+	}
 	code, out, stderr = tell(t, "smoke", "--url="+n.URL, "--jwt-secret=another one")
 	if code != exitFound || !strings.Contains(out, "\nFAILED: ") || !strings.Contains(out, "InvalidToken") || stderr != "" {
 		t.Errorf("with a wrong secret: exit code %d, printed %s%s", code, out, stderr)
@@ -46,6 +50,8 @@ func TestSmokeThatCannotBegin(t *testing.T) {
 		{[]string{"smoke", "--url=nonsense", "--jwt-secret=x"}, "http://"},
 		{[]string{"smoke", "--url=http://127.0.0.1:1", "--token=" + tokens}, "line 1"},
 		{[]string{"smoke", "--url=http://127.0.0.1:1", "--token=" + tokens + "-none"}, "--token: open"},
+		{[]string{"smoke", "--url=http://127.0.0.1:1", "--keys=" + tokens}, "keys: line 1"},
+		{[]string{"smoke", "--url=http://127.0.0.1:1", "--anonymous", "--keys=" + tokens}, "only one of"},
 	} {
 		code, out, stderr := tell(t, test.args...)
 		if code != exitFailure || out != "" || !strings.Contains(stderr, test.want) || strings.Contains(stderr, "hunter2") {

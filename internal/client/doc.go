@@ -9,5 +9,5 @@
 // reported as refused that may have happened.
 //
 // The package does not know MLS: it carries bytes. It neither creates nor
-// checks keys beyond signing development tokens ([HS256]).
+// checks keys; with those that it is given it signs tokens ([HS256], [DIDKeys]).
 package client

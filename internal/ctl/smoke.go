@@ -29,8 +29,12 @@ func Smoke(w io.Writer, r smoke.Report) error {
 	if !r.Passed {
 		verdict = "FAILED"
 	}
-	_, err := fmt.Fprintf(w, "\n%s: %d of %d steps passed in %s; conversation %s\n",
-		verdict, results[smoke.Passed], len(r.Steps), took(r.Seconds), r.Convo)
+	where := "no conversation: nobody's tokens were at hand"
+	if r.Convo != "" {
+		where = "conversation " + r.Convo
+	}
+	_, err := fmt.Fprintf(w, "\n%s: %d of %d steps passed in %s; %s\n",
+		verdict, results[smoke.Passed], len(r.Steps), took(r.Seconds), where)
 	return err
 }
 

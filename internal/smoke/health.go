@@ -17,7 +17,10 @@ import (
 // maxHealth is what is read of an answer about health.
 const maxHealth = 64 << 10
 
-// health returns the steps that need no token.
+// errNotPassedOn is of what stands before the nodes: no node says 404 to these.
+var errNotPassedOn = errors.New("status 404 Not Found: what is in front of the nodes does not pass it on; --without-health leaves it out")
+
+// health returns the steps that ask how the nodes are.
 func (r *run) health() []step {
 	return []step{
 		{name: "every node lives", endpoint: "/health/live", try: r.everywhere("/health/live", nil)},
@@ -43,8 +46,12 @@ func (r *run) health() []step {
 			}
 			return nil
 		})},
-		{name: "nobody reads without a token", endpoint: "getConvos", try: r.everywhere("/xrpc/"+client.Prefix+"getConvos", nil)},
 	}
+}
+
+// stranger returns the step that asks the API without a token.
+func (r *run) stranger() step {
+	return step{name: "nobody reads without a token", endpoint: "getConvos", try: r.everywhere("/xrpc/"+client.Prefix+"getConvos", nil)}
 }
 
 // everywhere returns a step that asks each URL for path. Health answers 200 and
@@ -55,6 +62,8 @@ func (r *run) everywhere(path string, check func(body []byte) error) func(contex
 			status, body, err := r.get(ctx, base+path)
 			if err == nil && strings.HasPrefix(path, "/xrpc/") {
 				err = wantsToken(status, body)
+			} else if err == nil && status == http.StatusNotFound {
+				err = errNotPassedOn
 			} else if err == nil && status != http.StatusOK {
 				err = fmt.Errorf("status %d %s", status, http.StatusText(status))
 			}

@@ -11,6 +11,9 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+
+	"catbird/conversation"
 	"catbird/internal/client"
 )
 
@@ -19,6 +22,9 @@ type People struct {
 	alice, bob string // DIDs
 	token      client.TokenSource
 }
+
+// nobody has no tokens.
+var nobody = &People{token: func(string, string) (string, error) { return "", errors.New("nobody's tokens are at hand") }}
 
 // Invented returns two people that exist nowhere, new ones each time, whose
 // tokens are signed with the secret that the servers have as JWT_SECRET. audience
@@ -31,11 +37,82 @@ func Invented(secret []byte, audience string) *People {
 	}
 }
 
-// maxTokens bounds what is read of tokens.
-const maxTokens = 1 << 20
+// maxFile bounds what is read of tokens or keys.
+const maxFile = 1 << 20
 
-// ErrTokens says that tokens cannot be used.
-var ErrTokens = errors.New("tokens")
+// ErrTokens and ErrKeys say that tokens or keys cannot be used.
+var (
+	ErrTokens = errors.New("tokens")
+	ErrKeys   = errors.New("keys")
+)
+
+// ReadKeys reads two people's DIDs and their private keys, one person a line, as
+// a multibase text (P-256 or K-256); the first one talks first. Empty lines and
+// those that begin with # are passed over. The public halves must be in their DID
+// documents, where the servers look. audience is the servers' SERVICE_DID, "" for
+// none. Errors are ErrKeys and never repeat a key.
+func ReadKeys(r io.Reader, audience string) (*People, error) {
+	p, keys := &People{}, map[string]atcrypto.PrivateKey{}
+	err := lines(r, func(text string) error {
+		did, encoded, _ := strings.Cut(text, " ")
+		key, err := atcrypto.ParsePrivateMultibase(strings.TrimSpace(encoded))
+		switch {
+		case !conversation.CheckDID(did):
+			return errors.New("does not begin with a DID")
+		case err != nil:
+			return errors.New("has no private key in multibase after the DID")
+		case keys[did] != nil:
+			return errors.New("is of the same DID as one before")
+		}
+		keys[did] = key
+		return p.meet(did)
+	})
+	if err == nil {
+		err = p.complete()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrKeys, err)
+	}
+	p.token = client.DIDKeys(keys, audience)
+	return p, nil
+}
+
+// lines calls each with every line that says something, and names the one that
+// it does not take.
+func lines(r io.Reader, each func(text string) error) error {
+	lines := bufio.NewScanner(io.LimitReader(r, maxFile))
+	lines.Buffer(nil, maxFile)
+	for n := 1; lines.Scan(); n++ {
+		text := strings.TrimSpace(lines.Text())
+		if text == "" || strings.HasPrefix(text, "#") {
+			continue
+		}
+		if err := each(text); err != nil {
+			return fmt.Errorf("line %d %w", n, err)
+		}
+	}
+	return lines.Err()
+}
+
+// meet takes did as one of the two.
+func (p *People) meet(did string) error {
+	switch {
+	case p.alice == "" || p.alice == did:
+		p.alice = did
+	case p.bob == "" || p.bob == did:
+		p.bob = did
+	default:
+		return errors.New("is a third person's; two are needed")
+	}
+	return nil
+}
+
+func (p *People) complete() error {
+	if p.bob == "" {
+		return errors.New("those of two people are needed")
+	}
+	return nil
+}
 
 // ReadTokens reads the tokens of two people, one a line; empty lines and those
 // that begin with # are passed over. Who is who is told by their iss: the first
@@ -44,32 +121,19 @@ var ErrTokens = errors.New("tokens")
 // Errors are ErrTokens and never repeat a token.
 func ReadTokens(r io.Reader) (*People, error) {
 	p, w := &People{}, &wallet{}
-	lines := bufio.NewScanner(io.LimitReader(r, maxTokens))
-	lines.Buffer(nil, maxTokens)
-	for n := 1; lines.Scan(); n++ {
-		text := strings.TrimSpace(lines.Text())
-		if text == "" || strings.HasPrefix(text, "#") {
-			continue
-		}
+	err := lines(r, func(text string) error {
 		t, err := parseToken(text)
 		if err != nil {
-			return nil, fmt.Errorf("%w: line %d: %w", ErrTokens, n, err)
+			return err
 		}
 		w.all = append(w.all, t)
-		switch {
-		case p.alice == "" || p.alice == t.Issuer:
-			p.alice = t.Issuer
-		case p.bob == "" || p.bob == t.Issuer:
-			p.bob = t.Issuer
-		default:
-			return nil, fmt.Errorf("%w: line %d is a third person's; two are needed", ErrTokens, n)
-		}
+		return p.meet(t.Issuer)
+	})
+	if err == nil {
+		err = p.complete()
 	}
-	if err := lines.Err(); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTokens, err)
-	}
-	if p.bob == "" {
-		return nil, fmt.Errorf("%w: those of two people are needed", ErrTokens)
 	}
 	p.token = w.take
 	return p, nil

@@ -3,7 +3,6 @@ package smoke
 import (
 	"cmp"
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -20,8 +19,12 @@ type Config struct {
 	// BaseURLs are the clients' ports to ask; requests go to them in turn. At
 	// least one.
 	BaseURLs []string
-	// People give tokens for the two whose conversation this is. Required.
+	// People give tokens for the two whose conversation this is. nil: nobody's are
+	// at hand, and only what needs none is tried.
 	People *People
+	// WithoutHealth leaves out what asks for health, for URLs behind something
+	// that passes nothing but the API on.
+	WithoutHealth bool
 	// StepTimeout bounds one step; 0: DefaultStepTimeout.
 	StepTimeout time.Duration
 }
@@ -56,8 +59,8 @@ type Report struct {
 	Seconds float64   `json:"seconds"`
 	Passed  bool      `json:"passed"`
 	// Convo is the conversation, whether it was created or not, so that it can be
-	// found in the nodes' logs.
-	Convo string `json:"convoId"`
+	// found in the nodes' logs; "" where nobody's tokens were at hand.
+	Convo string `json:"convoId,omitempty"`
 	Steps []Step `json:"steps"`
 }
 
@@ -67,15 +70,13 @@ type Report struct {
 // report. It blocks for StepTimeout a step at most, and ends early, with the
 // rest failed, when ctx does.
 func Run(ctx context.Context, cfg Config) (Report, error) {
-	if cfg.People == nil {
-		return Report{}, errors.New("smoke: nobody to be is given")
-	}
 	r := &run{timeout: cmp.Or(cfg.StepTimeout, DefaultStepTimeout)}
 	transport := client.NewTransport()
 	defer transport.CloseIdleConnections()
 	r.http = &http.Client{Transport: transport}
+	people := cmp.Or(cfg.People, nobody)
 	api, err := client.New(client.Config{
-		BaseURLs: cfg.BaseURLs, Token: cfg.People.token, HTTP: r.http, Attempts: 3,
+		BaseURLs: cfg.BaseURLs, Token: people.token, HTTP: r.http, Attempts: 3,
 		Observe: func(client.Observation) { r.attempts.Add(1) },
 	})
 	if err != nil {
@@ -84,13 +85,21 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	for _, u := range cfg.BaseURLs {
 		r.urls = append(r.urls, strings.TrimRight(u, "/"))
 	}
-	r.talk = newTalk(api, cfg.People)
-	begun := time.Now()
-	steps := r.all(ctx)
-	report := Report{
-		URLs: r.urls, At: begun.UTC(), Seconds: time.Since(begun).Seconds(), Passed: true, Convo: r.talk.id, Steps: steps,
+	report := Report{URLs: r.urls, Passed: true}
+	var steps []step
+	if !cfg.WithoutHealth {
+		steps = r.health()
 	}
-	for _, s := range steps {
+	steps = append(steps, r.stranger())
+	if cfg.People != nil {
+		talk := newTalk(api, people)
+		report.Convo = talk.id
+		steps = append(steps, talk.steps()...)
+	}
+	begun := time.Now()
+	report.Steps = r.all(ctx, steps)
+	report.At, report.Seconds = begun.UTC(), time.Since(begun).Seconds()
+	for _, s := range report.Steps {
 		report.Passed = report.Passed && s.Result == Passed
 	}
 	return report, nil
@@ -102,7 +111,6 @@ type run struct {
 	http     *http.Client
 	timeout  time.Duration
 	attempts atomic.Int64 // of the step that runs
-	talk     *talk
 }
 
 // step is one thing that is tried.
@@ -114,10 +122,10 @@ type step struct {
 	try   func(ctx context.Context) error
 }
 
-func (r *run) all(ctx context.Context) []Step {
+func (r *run) all(ctx context.Context, steps []step) []Step {
 	passed := map[string]bool{}
 	var out []Step
-	for _, s := range append(r.health(), r.talk.steps()...) {
+	for _, s := range steps {
 		done := r.one(ctx, s, passed)
 		passed[s.name] = done.Result == Passed
 		out = append(out, done)

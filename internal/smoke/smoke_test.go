@@ -3,6 +3,7 @@ package smoke_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -14,10 +15,12 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"go.uber.org/goleak"
 	"gopkg.in/yaml.v3"
 
 	"catbird/internal/app/apptest"
+	"catbird/internal/auth"
 	"catbird/internal/client"
 	"catbird/internal/config"
 	"catbird/internal/smoke"
@@ -319,4 +322,108 @@ func TestTokensOfAFile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever has no tokens at hand sees health, and that nobody reads without one.
+func TestAnonymous(t *testing.T) {
+	n := apptest.Start(t, apptest.SQLite(t.TempDir()))
+	seen := &calls{}
+	r := runAs(t, nil, between(t, n.URL, seen.note, nil))
+	if !r.Passed || len(r.Steps) != 4 || r.Convo != "" {
+		t.Errorf("%+v", r)
+	}
+	for _, c := range seen.all() {
+		if strings.HasPrefix(c, "POST") {
+			t.Errorf("it calls %s", c)
+		}
+	}
+	l := lie{path: "/health/ready", status: 503}
+	if r := runAs(t, nil, between(t, n.URL, nil, l.tell)); r.Passed {
+		t.Error("a node that is not ready passes")
+	}
+}
+
+// What stands before the nodes may pass the API on and nothing else. A run says so,
+// and passes once it is told.
+func TestOnlyTheAPIIsPassedOn(t *testing.T) {
+	n := apptest.Start(t, apptest.SQLite(t.TempDir()))
+	seen := &calls{}
+	front := between(t, n.URL, seen.note, func(resp *http.Response) error {
+		if !strings.HasPrefix(resp.Request.URL.Path, "/xrpc/") {
+			resp.StatusCode = http.StatusNotFound
+		}
+		return nil
+	})
+	if got := failed(run(t, front), smoke.Failed); len(got) != 3 || !strings.Contains(got[0], "--without-health") {
+		t.Errorf("failed: %q; want the three of health, and what to do", got)
+	}
+	before := len(seen.all())
+	r, err := smoke.Run(t.Context(), smoke.Config{
+		BaseURLs: []string{front}, People: smoke.Invented([]byte(apptest.Secret), ""), WithoutHealth: true, StepTimeout: apptest.Patience,
+	})
+	if err != nil || !r.Passed || len(r.Steps) < 15 {
+		t.Errorf("%v, failed: %q", err, failed(r, smoke.Failed))
+	}
+	for _, c := range seen.all()[before:] {
+		if strings.Contains(c, "/health") {
+			t.Errorf("it asks %s", c)
+		}
+	}
+}
+
+func TestKeysOfAFile(t *testing.T) {
+	first, err := atcrypto.GeneratePrivateKeyP256()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := atcrypto.GeneratePrivateKeyK256()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ann, ben := "did:web:ann.test "+first.Multibase(), "did:web:ben.test   "+second.Multibase()
+	people, err := smoke.ReadKeys(strings.NewReader("# people\n\n"+ann+"\n"+ben+"\n"), "did:web:chat.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	annKey, _ := first.PublicKey()
+	benKey, _ := second.PublicKey()
+	verifier, err := auth.New(auth.Config{
+		Resolver: documents{"did:web:ann.test": annKey, "did:web:ben.test": benKey}, Replay: auth.NewMemoryReplay(0, nil),
+		ServiceDID: "did:web:chat.test", EnforceLXM: true, EnforceJTI: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		did, err := verifier.Verify(r.Context(), token, strings.TrimPrefix(r.URL.Path, "/xrpc/"))
+		if token != "" && err != nil {
+			t.Errorf("%s: %v", r.URL.Path, err)
+		}
+		seen[did] = true
+		http.Error(w, "{}", http.StatusBadRequest)
+	}))
+	defer front.Close()
+	runAs(t, people, front.URL) // one after another
+	if !seen["did:web:ann.test"] || !seen["did:web:ben.test"] {
+		t.Errorf("requests of %v", seen)
+	}
+	for name, text := range map[string]string{
+		"one person": ann, "three": ann + "\n" + ben + "\ndid:web:cat.test " + first.Multibase(), "twice": ann + "\n" + ann,
+		"no key": "did:web:ann.test hunter2", "nobody's": "hunter2 " + first.Multibase(), "a key alone": first.Multibase(), "nothing there": "# nothing",
+	} {
+		_, err := smoke.ReadKeys(strings.NewReader(text), "")
+		if !errors.Is(err, smoke.ErrKeys) || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), first.Multibase()) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+// documents are the keys that DID documents show.
+type documents map[string]atcrypto.PublicKey
+
+func (d documents) Key(_ context.Context, did string) (atcrypto.PublicKey, error) { return d[did], nil }
+func (d documents) Refresh(_ context.Context, did string) (atcrypto.PublicKey, error) {
+	return d[did], nil
 }

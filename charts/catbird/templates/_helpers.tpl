@@ -88,6 +88,26 @@ annotations:
 {{- ternary .Values.autoscaling.minReplicas .Values.replicas .Values.autoscaling.enabled | int }}
 {{- end }}
 
+{{/*
+What the set is told of its replicas, as YAML. With the autoscaler that is nothing,
+but for one case: as long as nobody else has set the number, the API server would
+reset it to 1 when Helm stops setting it. Then it stays what it is.
+*/}}
+{{- define "catbird.setReplicas" -}}
+{{- if not .Values.autoscaling.enabled }}
+replicas: {{ .Values.replicas }}
+{{- else }}
+{{- $set := lookup "apps/v1" "StatefulSet" (include "catbird.namespace" .) (include "catbird.fullname" .) | default dict }}
+{{- $others := false }}
+{{- range dig "metadata" "managedFields" list $set }}
+{{- if and (eq (get . "subresource" | toString) "scale") (hasKey (dig "fieldsV1" "f:spec" dict .) "f:replicas") }}{{ $others = true }}{{ end }}
+{{- end }}
+{{- if and $set (not $others) }}
+replicas: {{ $set.spec.replicas }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* "true" where there may be more than one node. */}}
 {{- define "catbird.several" -}}
 {{- if or (gt (int (include "catbird.replicas" .)) 1) .Values.canary.enabled (and .Values.autoscaling.enabled (gt (int .Values.autoscaling.maxReplicas) 1)) }}true{{ end }}

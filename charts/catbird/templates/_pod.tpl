@@ -32,14 +32,12 @@ spec:
       labels:
         {{- include "catbird.podLabels" (dict "root" $root "component" "node" "extra" (mergeOverwrite (dict) $root.Values.podLabels (dict "catbird.blue/track" .track))) | nindent 8 }}
       annotations:
-        {{- with mergeOverwrite (dict) $root.Values.commonAnnotations $root.Values.podAnnotations }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
-        kubectl.kubernetes.io/default-container: catbird
-        checksum/settings: {{ .sum }}
+        {{- $own := dict "checksum/settings" .sum }}
         {{- with include "catbird.secretData" $root | fromYaml }}
-        checksum/secret: {{ toYaml . | sha256sum }}
+        {{- $_ := set $own "checksum/secret" (toYaml . | sha256sum) }}
         {{- end }}
+        {{- $first := dict "kubectl.kubernetes.io/default-container" "catbird" }}
+        {{- mergeOverwrite $first $root.Values.commonAnnotations $root.Values.podAnnotations $own | toYaml | nindent 8 }}
     spec:
       {{- include "catbird.podSpec" . | nindent 6 }}
   {{- if $root.Values.database.embedded.enabled }}

@@ -49,13 +49,22 @@ once, yours before the chart's: server-side apply, with which Helm 4 works, refu
 a list that names one twice.
 */}}
 {{- define "catbird.env" -}}
-{{- $yours := list }}
-{{- range .root.Values.extraEnv }}{{ $yours = append $yours .name }}{{ end }}
+{{- include "catbird.withYours" (dict "root" .root "own" (include "catbird.ownEnv" . | fromYamlArray)) }}
+{{- end }}
+
+{{/* (dict "root" $ "own" list): the list without what extraEnv has, and extraEnv. */}}
+{{- define "catbird.withYours" -}}
 {{- $env := list }}
-{{- range include "catbird.ownEnv" . | fromYamlArray }}
-{{- if not (has .name $yours) }}{{ $env = append $env . }}{{ end }}
+{{- range .own }}
+{{- if not (include "catbird.yours" (list $.root .name)) }}{{ $env = append $env . }}{{ end }}
 {{- end }}
 {{- concat $env .root.Values.extraEnv | toYaml }}
+{{- end }}
+
+{{/* "true" where extraEnv has the variable: (list $ "name"). */}}
+{{- define "catbird.yours" -}}
+{{- $name := index . 1 }}
+{{- range (index . 0).Values.extraEnv }}{{ if eq .name $name }}true{{ end }}{{ end }}
 {{- end }}
 
 {{/*
@@ -94,48 +103,67 @@ it starts.
 {{- end }}
 {{- end }}
 
+{{/* What catbirdctl needs to ask the nodes: where they are, from the first one on, and their secret, which may be among yours. */}}
+{{- define "catbird.operatorEnv" -}}
+{{- $nodes := list }}
+{{- range until (int (include "catbird.replicas" .)) }}
+{{- $nodes = append $nodes (printf "http://%s-%d.%s-nodes:8081" (include "catbird.fullname" $) . (include "catbird.fullname" $)) }}
+{{- end }}
+- name: CATBIRD_NODE
+  value: {{ join "," $nodes | quote }}
+{{- $secret := include "catbird.secretEnv" (dict "root" . "name" "CLUSTER_SECRET" "from" .Values.clusterSecret) }}
+{{- range .Values.extraEnv }}
+{{- if eq .name "CLUSTER_SECRET" }}{{ $secret = list . | toYaml | printf "\n%s" }}{{ end }}
+{{- end }}
+{{- $secret }}
+{{- end }}
+
 {{/* Go's own settings. It reads the limit of the CPU by itself, but not that of the memory; both are written down here, to be seen. */}}
 {{- define "catbird.runtimeEnv" -}}
 {{- $limits := dig "limits" dict .Values.resources }}
 {{- $percent := int .Values.runtime.memoryLimitPercent }}
 {{- if and (hasKey $limits "memory") (gt $percent 0) }}
 - name: GOMEMLIMIT
-  value: {{ printf "%dMiB" (div (mul (include "catbird.mebibytes" $limits.memory | int64) $percent) 100) | quote }}
+  value: {{ printf "%dMiB" (div (mul (include "catbird.mebibytes" (list "resources.limits.memory" $limits.memory) | int64) $percent) 100) | quote }}
 {{- end }}
 {{- if gt (int .Values.runtime.maxProcs) 0 }}
 - name: GOMAXPROCS
   value: {{ int .Values.runtime.maxProcs | quote }}
 {{- else if hasKey $limits "cpu" }}
 - name: GOMAXPROCS
-  value: {{ include "catbird.cores" $limits.cpu | quote }}
+  value: {{ divf (include "catbird.millicores" (list "resources.limits.cpu" $limits.cpu) | int64) 1000 | ceil | int | max 1 | quote }}
 {{- end }}
 {{- end }}
 
-{{/* A quantity of memory in MiB, rounded down. */}}
+{{/* A quantity of memory in MiB, rounded down: (list "the value's name" quantity). */}}
 {{- define "catbird.mebibytes" -}}
 {{- $units := dict "" 1.0 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 }}
-{{- $text := include "catbird.text" . }}
+{{- $text := include "catbird.text" (index . 1) }}
 {{- if not (regexMatch "^[0-9]+(\\.[0-9]+)?([kMGT]|[KMGT]i)?$" $text) }}
-{{- fail (printf "resources.limits.memory: %q is not understood here: write it like 1Gi, 512Mi or 1.5G" $text) }}
+{{- fail (printf "%s: %q is not understood here: write it like 1Gi, 512Mi or 1.5G" (index . 0) $text) }}
 {{- end }}
 {{- $unit := regexFind "[a-zA-Z]*$" $text }}
 {{- divf (mulf (trimSuffix $unit $text | float64) (index $units $unit)) 1048576.0 | floor | int64 }}
 {{- end }}
 
-{{/* A quantity of CPU in cores, rounded up. */}}
-{{- define "catbird.cores" -}}
-{{- $text := include "catbird.text" . }}
+{{/* A quantity of CPU in thousandths of a core: (list "the value's name" quantity). */}}
+{{- define "catbird.millicores" -}}
+{{- $text := include "catbird.text" (index . 1) }}
 {{- if not (regexMatch "^[0-9]+(\\.[0-9]+)?m?$" $text) }}
-{{- fail (printf "resources.limits.cpu: %q is not understood here: write it like 2, 1.5 or 1500m" $text) }}
+{{- fail (printf "%s: %q is not understood here: write it like 2, 1.5 or 1500m" (index . 0) $text) }}
 {{- end }}
 {{- $cores := trimSuffix "m" $text | float64 }}
-{{- if hasSuffix "m" $text }}{{ $cores = divf $cores 1000.0 }}{{ end }}
-{{- max 1 (ceil $cores | int) }}
+{{- ternary $cores (mulf $cores 1000) (hasSuffix "m" $text) | ceil | int64 }}
 {{- end }}
 
 {{/* Seconds from the start of preStop to the end of an orderly stop. */}}
-{{- define "catbird.gracePeriod" -}}
+{{- define "catbird.leaving" -}}
 {{- $s := .Values.shutdown }}
-{{- $sum := add (int $s.preStopSleepSeconds) (int $s.drainDelaySeconds) (int $s.drainTimeoutSeconds) (int $s.marginSeconds) }}
-{{- ternary $sum (int $s.terminationGracePeriodSeconds) (eq 0 (int $s.terminationGracePeriodSeconds)) }}
+{{- add (int $s.preStopSleepSeconds) (int $s.drainDelaySeconds) (int $s.drainTimeoutSeconds) (int $s.marginSeconds) }}
+{{- end }}
+
+{{/* Seconds from the start of preStop to the kill. */}}
+{{- define "catbird.gracePeriod" -}}
+{{- $own := int .Values.shutdown.terminationGracePeriodSeconds }}
+{{- ternary (include "catbird.leaving" .) (toString $own) (eq 0 $own) }}
 {{- end }}

@@ -25,6 +25,7 @@ type Typed = metav1.Object
 var types = map[string]func() Typed{
 	"apps/v1 StatefulSet":                     func() Typed { return &appsv1.StatefulSet{} },
 	"autoscaling/v2 HorizontalPodAutoscaler":  func() Typed { return &autoscalingv2.HorizontalPodAutoscaler{} },
+	"batch/v1 CronJob":                        func() Typed { return &batchv1.CronJob{} },
 	"batch/v1 Job":                            func() Typed { return &batchv1.Job{} },
 	"gateway.networking.k8s.io/v1 HTTPRoute":  func() Typed { return &HTTPRoute{} },
 	"monitoring.coreos.com/v1 PodMonitor":     func() Typed { return &PodMonitor{} },

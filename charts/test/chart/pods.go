@@ -14,6 +14,8 @@ func (o Object) Pod() *corev1.PodTemplateSpec {
 		return &t.Spec.Template
 	case *batchv1.Job:
 		return &t.Spec.Template
+	case *batchv1.CronJob:
+		return &t.Spec.JobTemplate.Spec.Template
 	case *corev1.Pod:
 		return &corev1.PodTemplateSpec{ObjectMeta: t.ObjectMeta, Spec: t.Spec}
 	}
