@@ -49,8 +49,18 @@ func TestAlertsFireWhenTheyShould(t *testing.T) {
 	if want := []string{"../../charts/catbird/files/rules.yaml"}; !slices.Equal(file.RuleFiles, want) {
 		t.Fatalf("it is about %q", file.RuleFiles)
 	}
+	known := queries(t)
 	var fired strings.Builder
 	for _, s := range file.Tests {
+		for _, in := range s.Series {
+			l, err := parser.NewParser(parser.Options{}).ParseMetric(in.Series)
+			if err == nil {
+				err = known.Series(l)
+			}
+			if err != nil {
+				t.Errorf("%s: %s: %v", s.Name, in.Series, err)
+			}
+		}
 		for _, q := range s.Queries {
 			for _, e := range q.Samples {
 				fired.WriteString(e.Labels)

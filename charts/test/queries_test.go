@@ -2,64 +2,62 @@ package charttest
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/prometheus/prometheus/promql/parser"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"catbird/charts/test/chart"
+	"catbird/charts/test/exposed"
 )
 
-// metric is a row of the table in docs/observability.md, which a test beside the
-// server holds to what nodes expose.
-type metric struct {
-	kind   string
-	labels []string
+// queries returns what nodes expose and rules record.
+func queries(t *testing.T) *exposed.Metrics {
+	t.Helper()
+	m, err := exposed.Read(read(t, repository+"/internal/app/testdata/exposed.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkRules(m, rules(t)); err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
-var row = regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (counter|gauge|histogram) \\| ([a-z_, ]*)\\|")
-
-func described(t *testing.T) map[string]metric {
-	t.Helper()
-	out := map[string]metric{}
-	for _, m := range row.FindAllStringSubmatch(read(t, repository+"/docs/observability.md"), -1) {
-		d := metric{kind: m[2]}
-		for label := range strings.SplitSeq(m[3], ",") {
-			if label = strings.TrimSpace(label); label != "" {
-				d.labels = append(d.labels, label)
+// checkRules checks what rules ask for and what their alerts say, and makes known
+// what they record.
+func checkRules(m *exposed.Metrics, file chart.RuleFile) error {
+	var errs []error
+	for _, alerts := range []bool{false, true} {
+		for _, g := range file.Groups {
+			for _, r := range g.Rules {
+				if alerts != (r.Alert != "") {
+					continue
+				}
+				if err := checkRule(m, r); err != nil {
+					errs = append(errs, fmt.Errorf("%s: %s%s: %w", g.Name, r.Alert, r.Record, err))
+				}
 			}
 		}
-		out[m[1]] = d
 	}
-	if len(out) < 50 {
-		t.Fatalf("only %d metrics are described", len(out))
-	}
-	return out
+	return errors.Join(errs...)
 }
 
-// given are labels that Prometheus gives to whatever it scrapes in a cluster.
-var given = []string{"job", "namespace", "instance", "pod", "service", "container", "endpoint"}
-
-// queries checks expressions against what nodes expose.
-type queries struct {
-	described map[string]metric
-	recorded  map[string]bool
-	parser    parser.Parser
-}
-
-func newQueries(t *testing.T) *queries {
-	t.Helper()
-	q := &queries{described: described(t), recorded: map[string]bool{}, parser: parser.NewParser(parser.Options{})}
-	for _, g := range rules(t).Groups {
-		for _, r := range g.Rules {
-			q.recorded[r.Record] = true
-		}
+func checkRule(m *exposed.Metrics, r chart.Rule) error {
+	if r.Record != "" {
+		return m.Record(r.Record, r.Expr, r.Labels)
 	}
-	return q
+	result, err := m.Check(r.Expr)
+	for _, text := range slices.Concat(slices.Collect(maps.Values(r.Labels)), slices.Collect(maps.Values(r.Annotations))) {
+		err = errors.Join(err, exposed.Says(text, result))
+	}
+	return err
 }
 
 func rules(t *testing.T) chart.RuleFile {
@@ -74,63 +72,39 @@ func rules(t *testing.T) chart.RuleFile {
 	return file
 }
 
-// check parses an expression, and looks for every metric and label that it names.
-func (q *queries) check(t *testing.T, where, expr string) {
-	t.Helper()
-	parsed, err := q.parser.ParseExpr(expr)
-	if err != nil {
-		t.Errorf("%s: %v in %s", where, err, expr)
-		return
-	}
-	series := 0
-	parser.Inspect(parsed, func(n parser.Node, _ []parser.Node) error {
-		if v, ok := n.(*parser.VectorSelector); ok {
-			series++
-			q.selector(t, where, v)
-		}
-		return nil
-	})
-	if series == 0 {
-		t.Errorf("%s asks for nothing: %s", where, expr)
-	}
-}
-
-func (q *queries) selector(t *testing.T, where string, v *parser.VectorSelector) {
-	t.Helper()
-	if strings.HasPrefix(v.Name, "go_") || strings.HasPrefix(v.Name, "process_") || v.Name == "up" || q.recorded[v.Name] {
-		return
-	}
-	labels, ok := q.labels(v.Name)
-	if !ok {
-		t.Errorf("%s: no node exposes %q", where, v.Name)
-		return
-	}
-	for _, m := range v.LabelMatchers {
-		if m.Name != "__name__" && !slices.Contains(labels, m.Name) && !slices.Contains(given, m.Name) {
-			t.Errorf("%s: %s has no label %s", where, v.Name, m.Name)
-		}
-	}
-}
-
-// labels returns those of a series, of a histogram's too.
-func (q *queries) labels(series string) ([]string, bool) {
-	if d, ok := q.described[series]; ok && d.kind != "histogram" {
-		return d.labels, true
-	}
-	for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-		base, cut := strings.CutSuffix(series, suffix)
-		if d := q.described[base]; cut && d.kind == "histogram" {
-			return append(slices.Clone(d.labels), "le"), true
-		}
-	}
-	return nil, false
-}
-
 func TestAlertsAskForWhatIsThere(t *testing.T) {
-	q := newQueries(t)
-	for _, g := range rules(t).Groups {
-		for _, r := range g.Rules {
-			q.check(t, g.Name+": "+r.Alert+r.Record, r.Expr)
+	queries(t)
+}
+
+// Rules with a slip of the pen in them are not taken for good ones.
+func TestRulesThatAskForWhatIsNotThere(t *testing.T) {
+	text := read(t, chart.Dir+"/files/rules.yaml")
+	for _, slip := range [][2]string{
+		{`status=~"5.."`, `statuz=~"5.."`},
+		{`status=~"5.."`, `status=~"6.."`},
+		{`node_ready{job`, `node_redy{job`},
+		{`sum by (namespace, job) (node_ready`, `sum by (namespace, jbo) (node_ready`},
+		{`catbird:http_errors:ratio_rate1h > 14.4`, `catbird:http_errors:ratio_rate2h > 14.4`},
+		{`kind="duplicate_epochs"`, `kind="duplicate_epoch"`},
+		{`reason="crashed"`, `reason="crash"`},
+		{`outcome=~"unreachable|lost"`, `outcome=~"unreached|lost"`},
+		{`(http_request_duration_seconds_bucket{`, `(http_request_duration_seconds{`},
+		{`sum by (namespace, job, le) (rate(http_request`, `sum by (namespace, job) (rate(http_request`},
+		{`process_resident_memory_bytes`, `process_resident_memory`},
+		{`integrity_findings{job=~".*catbird.*", kind="d`, `integrity_finding{job=~".*catbird.*", kind="d`},
+		{`$labels.instance }} does not reach Redis`, `$labels.node }} does not reach Redis`},
+		{`increase(session_lost_total`, `increase(session_age_seconds`},
+		{`and min by (namespace, job) (actor_rollout_percent`, `and min by (namespace) (actor_rollout_percent`},
+	} {
+		if !strings.Contains(text, slip[0]) {
+			t.Fatalf("no rule says %s", slip[0])
+		}
+		var file chart.RuleFile
+		if err := yaml.UnmarshalStrict([]byte(strings.Replace(text, slip[0], slip[1], 1)), &file); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkRules(queries(t), file); err == nil {
+			t.Errorf("%s instead of %s is not noticed", slip[1], slip[0])
 		}
 	}
 }
@@ -174,57 +148,121 @@ func asJSON(t *testing.T, v any) string {
 	return string(text)
 }
 
-// panel is as much of a panel of Grafana as is looked at.
-type panel struct {
-	Title   string `json:"title"`
-	Targets []struct {
-		Expr string `json:"expr"`
-	} `json:"targets"`
-	Panels []panel `json:"panels"`
-}
-
 // intervals are the variables that stand where PromQL has a duration.
 var intervals = regexp.MustCompile(`\$__(rate_interval|interval|range)|\$\{__(rate_interval|interval|range)\}`)
 
-func TestDashboardAsksForWhatIsThere(t *testing.T) {
-	q := newQueries(t)
-	var dashboard struct {
-		Panels     []panel `json:"panels"`
-		Templating struct {
-			List []struct {
-				Name       string `json:"name"`
-				Definition string `json:"definition"`
-			} `json:"list"`
-		} `json:"templating"`
-	}
-	text := read(t, chart.Dir+"/files/dashboard.json")
+// checkDashboard checks all that a dashboard asks for, in panels, annotations and
+// variables, and what legends say, and returns how much it asks.
+func checkDashboard(m *exposed.Metrics, text string) (asked int, err error) {
+	var dashboard map[string]any
 	if err := json.Unmarshal([]byte(text), &dashboard); err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
-	asked := 0
-	var look func([]panel)
-	look = func(panels []panel) {
-		for _, p := range panels {
-			for _, target := range p.Targets {
-				asked++
-				q.check(t, p.Title, intervals.ReplaceAllString(target.Expr, "5m"))
+	var errs []error
+	each(dashboard, func(o map[string]any) {
+		for key, legend := range map[string]string{"expr": "legendFormat", "definition": "", "query": ""} {
+			query, _ := o[key].(string)
+			if query == "" || o["type"] == "datasource" {
+				continue
 			}
-			look(p.Panels)
+			asked++
+			if key == "expr" {
+				result, err := m.Check(intervals.ReplaceAllString(query, "5m"))
+				says, _ := o[legend].(string)
+				errs = append(errs, err, exposed.Says(says, result))
+			} else {
+				errs = append(errs, checkVariable(m, query))
+			}
+		}
+	})
+	return asked, errors.Join(errs...)
+}
+
+// checkVariable checks label_values(series, label).
+func checkVariable(m *exposed.Metrics, query string) error {
+	inner, ok := strings.CutPrefix(query, "label_values(")
+	at := strings.LastIndex(inner, ",")
+	if !ok || at < 0 {
+		return fmt.Errorf("not known here: %s", query)
+	}
+	result, err := m.Check(inner[:at])
+	if label := strings.Trim(inner[at:], ", )"); !slices.Contains(result, label) {
+		err = errors.Join(err, fmt.Errorf("no label %s in %s", label, query))
+	}
+	return err
+}
+
+// each calls f for every object in a JSON value.
+func each(v any, f func(map[string]any)) {
+	switch v := v.(type) {
+	case map[string]any:
+		f(v)
+		for _, inner := range v {
+			each(inner, f)
+		}
+	case []any:
+		for _, inner := range v {
+			each(inner, f)
 		}
 	}
-	look(dashboard.Panels)
-	if asked < 20 {
+}
+
+func TestDashboardAsksForWhatIsThere(t *testing.T) {
+	text := read(t, chart.Dir+"/files/dashboard.json")
+	asked, err := checkDashboard(queries(t), text)
+	if err != nil {
+		t.Error(err)
+	}
+	if asked < 100 {
 		t.Errorf("the dashboard asks %d questions", asked)
-	}
-	for _, v := range dashboard.Templating.List {
-		if inner, ok := strings.CutPrefix(v.Definition, "label_values("); ok {
-			at := strings.LastIndex(inner, ",")
-			q.check(t, "variable "+v.Name, inner[:at])
-		}
 	}
 	made := find[corev1.ConfigMap](t, render(t, `dashboard: {enabled: true}`).Objects, "catbird-dashboard")
 	if strings.TrimSpace(made.Data["catbird.json"]) != strings.TrimSpace(text) || made.Labels["grafana_dashboard"] != "1" {
 		t.Error("the ConfigMap does not carry the dashboard as it is")
+	}
+}
+
+// A dashboard with a slip of the pen in it is not taken for a good one.
+func TestDashboardsThatAskForWhatIsNotThere(t *testing.T) {
+	text := read(t, chart.Dir+"/files/dashboard.json")
+	for _, slip := range [][2]string{
+		{`sum by (status)`, `sum by (statuz)`},
+		{`status=~\"5..\"`, `statuz=~\"5..\"`},
+		{`kind=\"duplicate_epochs\"`, `kind=\"duplicates\"`},
+		{`go_goroutines{`, `go_gorutines{`},
+		{`process_open_fds{`, `process_fds{`},
+		{`(http_request_duration_seconds_bucket{`, `(http_request_duration_seconds{`},
+		{`quantile=\"1\"`, `quantile=\"0.9\"`},
+		{`{{status}}`, `{{statuz}}`},
+		{`label_values(node_ready, namespace)`, `label_values(node_ready, namespce)`},
+		{`label_values(node_ready{namespace=~\"$namespace\"}, job)`, `label_values(node_redy{namespace=~\"$namespace\"}, job)`},
+		{`(actor_flag_changes_total{`, `(actor_flags_total{`},
+	} {
+		if !strings.Contains(text, slip[0]) {
+			t.Fatalf("the dashboard does not say %s", slip[0])
+		}
+		if _, err := checkDashboard(queries(t), strings.Replace(text, slip[0], slip[1], 1)); err == nil {
+			t.Errorf("%s instead of %s is not noticed", slip[1], slip[0])
+		}
+	}
+}
+
+// asks finds queries in what people read.
+var asks = regexp.MustCompile("`([^`\n]*\\{job=~[^`\n]*)`")
+
+// What the manuals tell people to ask Prometheus has an answer.
+func TestManualsAskForWhatIsThere(t *testing.T) {
+	m, found := queries(t), 0
+	for _, file := range []string{"runbooks", "troubleshooting", "operations", "migration", "performance", "reliability"} {
+		for _, q := range asks.FindAllStringSubmatch(read(t, repository+"/docs/"+file+".md"), -1) {
+			found++
+			if _, err := m.Check(q[1]); err != nil {
+				t.Errorf("%s.md: %v", file, err)
+			}
+		}
+	}
+	if found < 3 {
+		t.Errorf("only %d queries were found", found)
 	}
 }
 
