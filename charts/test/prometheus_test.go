@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -18,8 +19,6 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/util/annotations"
-
-	"catbird/charts/test/chart"
 )
 
 // prometheus evaluates rules with Prometheus' own engine, over series in memory.
@@ -90,12 +89,12 @@ func (p *prometheus) ask(t *testing.T, expr string, at time.Duration) promql.Vec
 	return slices.Clone(v)
 }
 
-func (p *prometheus) evaluate(t *testing.T, file chart.RuleFile, at time.Duration) {
+func (p *prometheus) evaluate(t *testing.T, file monitoringv1.PrometheusRuleSpec, at time.Duration) {
 	t.Helper()
 	for i, g := range file.Groups {
 		for j, r := range g.Rules {
 			rule := [2]int{i, j}
-			found := p.ask(t, r.Expr, at)
+			found := p.ask(t, r.Expr.String(), at)
 			if r.Alert != "" {
 				p.since[rule] = alerts(t, r, found, p.since[rule], at)
 			}
@@ -123,15 +122,15 @@ func (p *prometheus) evaluate(t *testing.T, file chart.RuleFile, at time.Duratio
 
 // alerts turns what an alert's expression found into samples of ALERTS. since is
 // when what was found the last time began to be true, and so is what it returns.
-func alerts(t *testing.T, r chart.Rule, found promql.Vector, since map[uint64]time.Duration, at time.Duration) map[uint64]time.Duration {
+func alerts(t *testing.T, r monitoringv1.Rule, found promql.Vector, since map[uint64]time.Duration, at time.Duration) map[uint64]time.Duration {
 	t.Helper()
-	if r.KeepFiringFor != "" {
+	if r.KeepFiringFor != nil {
 		t.Fatalf("%s: keep_firing_for is not known here", r.Alert)
 	}
 	wait := model.Duration(0)
-	if r.For != "" {
+	if r.For != nil {
 		var err error
-		if wait, err = model.ParseDuration(r.For); err != nil {
+		if wait, err = model.ParseDuration(string(*r.For)); err != nil {
 			t.Fatal(err)
 		}
 	}

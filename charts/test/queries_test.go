@@ -4,12 +4,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql/parser"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
@@ -32,7 +37,7 @@ func queries(t *testing.T) *exposed.Metrics {
 
 // checkRules checks what rules ask for and what their alerts say, and makes known
 // what they record.
-func checkRules(m *exposed.Metrics, file chart.RuleFile) error {
+func checkRules(m *exposed.Metrics, file monitoringv1.PrometheusRuleSpec) error {
 	var errs []error
 	for _, alerts := range []bool{false, true} {
 		for _, g := range file.Groups {
@@ -49,20 +54,20 @@ func checkRules(m *exposed.Metrics, file chart.RuleFile) error {
 	return errors.Join(errs...)
 }
 
-func checkRule(m *exposed.Metrics, r chart.Rule) error {
+func checkRule(m *exposed.Metrics, r monitoringv1.Rule) error {
 	if r.Record != "" {
-		return m.Record(r.Record, r.Expr, r.Labels)
+		return m.Record(r.Record, r.Expr.String(), r.Labels)
 	}
-	result, err := m.Check(r.Expr)
+	result, err := m.Check(r.Expr.String())
 	for _, text := range slices.Concat(slices.Collect(maps.Values(r.Labels)), slices.Collect(maps.Values(r.Annotations))) {
 		err = errors.Join(err, exposed.Says(text, result))
 	}
 	return err
 }
 
-func rules(t *testing.T) chart.RuleFile {
+func rules(t *testing.T) monitoringv1.PrometheusRuleSpec {
 	t.Helper()
-	var file chart.RuleFile
+	var file monitoringv1.PrometheusRuleSpec
 	if err := yaml.UnmarshalStrict([]byte(read(t, chart.Dir+"/files/rules.yaml")), &file); err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +79,14 @@ func rules(t *testing.T) chart.RuleFile {
 
 func TestAlertsAskForWhatIsThere(t *testing.T) {
 	queries(t)
+}
+
+// Prometheus reads the file as it is, as a rule file.
+func TestRulesAreAFileOfPrometheus(t *testing.T) {
+	_, errs := rulefmt.Parse([]byte(read(t, chart.Dir+"/files/rules.yaml")), false, model.LegacyValidation, parser.NewParser(parser.Options{}), slog.New(slog.DiscardHandler))
+	for _, err := range errs {
+		t.Error(err)
+	}
 }
 
 // Rules with a slip of the pen in them are not taken for good ones.
@@ -99,7 +112,7 @@ func TestRulesThatAskForWhatIsNotThere(t *testing.T) {
 		if !strings.Contains(text, slip[0]) {
 			t.Fatalf("no rule says %s", slip[0])
 		}
-		var file chart.RuleFile
+		var file monitoringv1.PrometheusRuleSpec
 		if err := yaml.UnmarshalStrict([]byte(strings.Replace(text, slip[0], slip[1], 1)), &file); err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +124,7 @@ func TestRulesThatAskForWhatIsNotThere(t *testing.T) {
 
 // A PrometheusRule says word for word what the file says, braces included.
 func TestRulesAreCarriedAsTheyAre(t *testing.T) {
-	made := find[chart.PrometheusRule](t, render(t, `prometheusRule: {enabled: true, labels: {release: p}}`).Objects, "catbird")
+	made := find[monitoringv1.PrometheusRule](t, render(t, `prometheusRule: {enabled: true, labels: {release: p}}`).Objects, "catbird")
 	want, got := asJSON(t, rules(t)), asJSON(t, made.Spec)
 	if want != got {
 		t.Errorf("the rules are\n%s\nand not\n%s", got, want)
@@ -126,7 +139,7 @@ func TestRulesAreCarriedAsTheyAre(t *testing.T) {
 
 // An alert leads whoever it wakes to where their people read the runbooks.
 func TestAlertsLeadToTheRunbooks(t *testing.T) {
-	made := find[chart.PrometheusRule](t, render(t, `prometheusRule: {enabled: true, runbooks: "https://wiki.example.org/catbird"}`).Objects, "catbird")
+	made := find[monitoringv1.PrometheusRule](t, render(t, `prometheusRule: {enabled: true, runbooks: "https://wiki.example.org/catbird"}`).Objects, "catbird")
 	for _, g := range made.Spec.Groups {
 		for _, r := range g.Rules {
 			if r.Alert == "" {
@@ -273,9 +286,9 @@ func TestScrapedAsTheRulesExpect(t *testing.T) {
 		objects := render(t, text).Objects
 		for _, o := range objects {
 			switch m := o.Typed.(type) {
-			case *chart.ServiceMonitor:
+			case *monitoringv1.ServiceMonitor:
 				label = m.Spec.JobLabel
-			case *chart.PodMonitor:
+			case *monitoringv1.PodMonitor:
 				label = m.Spec.JobLabel
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"testing"
 
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"catbird/charts/test/chart"
 )
@@ -88,18 +90,18 @@ func (w *world) check(o chart.Object) {
 				w.servicePort(p.Backend.Service.Name, p.Backend.Service.Port.Name, p.Backend.Service.Port.Number)
 			}
 		}
-	case *chart.HTTPRoute:
+	case *gatewayv1.HTTPRoute:
 		for _, rule := range typed.Spec.Rules {
 			for _, b := range rule.BackendRefs {
-				w.servicePort(b.Name, "", b.Port)
+				w.servicePort(string(b.Name), "", *b.Port)
 			}
 		}
-	case *chart.ServiceMonitor:
+	case *monitoringv1.ServiceMonitor:
 		w.scrape(typed)
-	case *chart.PodMonitor:
+	case *monitoringv1.PodMonitor:
 		for _, pod := range w.selects(&typed.Spec.Selector, "node") {
 			for _, e := range typed.Spec.PodMetricsEndpoints {
-				w.portOf(pod, intstr.FromString(e.Port), corev1.ProtocolTCP)
+				w.portOf(pod, intstr.FromString(*e.Port), corev1.ProtocolTCP)
 			}
 		}
 	}
@@ -191,7 +193,7 @@ func (w *world) policy(p *networkingv1.NetworkPolicy) {
 	}
 }
 
-func (w *world) scrape(m *chart.ServiceMonitor) {
+func (w *world) scrape(m *monitoringv1.ServiceMonitor) {
 	w.t.Helper()
 	selector, err := metav1.LabelSelectorAsSelector(&m.Spec.Selector)
 	if err != nil {

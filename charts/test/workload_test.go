@@ -13,6 +13,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"catbird/charts/test/chart"
 	"catbird/charts/test/rehearsal"
@@ -349,7 +350,7 @@ func TestOnlyTheAPIIsPublic(t *testing.T) {
 			t.Errorf("the Ingress passes %s on", p.Path)
 		}
 	}
-	if got := find[chart.HTTPRoute](t, r.Objects, "catbird").Spec.Rules[0].Matches; len(got) != 1 || got[0].Path.Value != "/xrpc" {
+	if got := find[gatewayv1.HTTPRoute](t, r.Objects, "catbird").Spec.Rules[0].Matches; len(got) != 1 || *got[0].Path.Value != "/xrpc" {
 		t.Errorf("the HTTPRoute passes on %+v", got)
 	}
 	if ports := find[corev1.Service](t, r.Objects, "catbird").Spec.Ports; len(ports) != 1 || ports[0].TargetPort.StrVal != "http" {

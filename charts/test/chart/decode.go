@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
@@ -15,6 +16,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kyaml "k8s.io/apimachinery/pkg/util/yaml"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -27,10 +29,10 @@ var types = map[string]func() Typed{
 	"autoscaling/v2 HorizontalPodAutoscaler":  func() Typed { return &autoscalingv2.HorizontalPodAutoscaler{} },
 	"batch/v1 CronJob":                        func() Typed { return &batchv1.CronJob{} },
 	"batch/v1 Job":                            func() Typed { return &batchv1.Job{} },
-	"gateway.networking.k8s.io/v1 HTTPRoute":  func() Typed { return &HTTPRoute{} },
-	"monitoring.coreos.com/v1 PodMonitor":     func() Typed { return &PodMonitor{} },
-	"monitoring.coreos.com/v1 PrometheusRule": func() Typed { return &PrometheusRule{} },
-	"monitoring.coreos.com/v1 ServiceMonitor": func() Typed { return &ServiceMonitor{} },
+	"gateway.networking.k8s.io/v1 HTTPRoute":  func() Typed { return &gatewayv1.HTTPRoute{} },
+	"monitoring.coreos.com/v1 PodMonitor":     func() Typed { return &monitoringv1.PodMonitor{} },
+	"monitoring.coreos.com/v1 PrometheusRule": func() Typed { return &monitoringv1.PrometheusRule{} },
+	"monitoring.coreos.com/v1 ServiceMonitor": func() Typed { return &monitoringv1.ServiceMonitor{} },
 	"networking.k8s.io/v1 Ingress":            func() Typed { return &networkingv1.Ingress{} },
 	"networking.k8s.io/v1 NetworkPolicy":      func() Typed { return &networkingv1.NetworkPolicy{} },
 	"policy/v1 PodDisruptionBudget":           func() Typed { return &policyv1.PodDisruptionBudget{} },
