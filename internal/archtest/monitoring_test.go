@@ -144,6 +144,52 @@ func TestAlertsHaveRunbooksAndTests(t *testing.T) {
 	}
 }
 
+// Whoever is woken finds the same things in every section, with commands for both
+// ways of running nodes.
+func TestRunbooksCanBeFollowed(t *testing.T) {
+	for section := range strings.SplitSeq(read(t, runbooksFile), "\n## ") {
+		alert, text, _ := strings.Cut(section, "\n")
+		if !strings.HasPrefix(alert, "Catbird") {
+			continue
+		}
+		for _, part := range []string{"Clients feel", "First", "Fix", "Undo", "Wake"} {
+			if strings.Count(text, "\n- **"+part+"** ") != 1 {
+				t.Errorf("%s: there is not one line that begins with %q", alert, part)
+			}
+		}
+		if look := regexp.MustCompile(`(?s)\n- \*\*First\*\*.*?\n-`).FindString(text); !strings.Contains(look, "`") {
+			t.Errorf("%s does not say how to look: %s", alert, look)
+		}
+		if strings.Contains(text, "`journalctl -u catbird-server") && !strings.Contains(text, "`kubectl logs") {
+			t.Errorf("%s says how to read the log on a machine, and not on Kubernetes", alert)
+		}
+	}
+}
+
+// Each part of a node has its section on the dashboard.
+func TestDashboardHasASectionForEachPart(t *testing.T) {
+	var board struct {
+		Panels []struct{ Type, Title string } `json:"panels"`
+	}
+	if err := json.Unmarshal([]byte(read(t, dashboardFile)), &board); err != nil {
+		t.Fatal(err)
+	}
+	panels, row := map[string]int{}, ""
+	for _, p := range board.Panels {
+		if p.Type == "row" {
+			row = p.Title
+		}
+		panels[row]++
+	}
+	for _, part := range []string{
+		"Is it well?", "HTTP by endpoint", "Cluster", "Ring and ownership", "Leases", "Hand-off", "Actors, mailboxes, batches", "Forwarding", "Database", "Process",
+	} {
+		if panels[part] < 4 {
+			t.Errorf("the section %q has %d panels", part, max(0, panels[part]-1))
+		}
+	}
+}
+
 // The dashboard asks for metrics that exist, and for all that are Catbird's own.
 func TestDashboardShowsEveryMetric(t *testing.T) {
 	var board any
