@@ -11,7 +11,7 @@ import (
 
 // manuals hold commands for operators to paste.
 var manuals = []string{
-	"../../README.md", "../../docs/operator-api.md", "../../docs/operations.md", "../../docs/migration.md",
+	"../../README.md", "../../docs/operator-api.md", "../../docs/operations.md", "../../docs/kubernetes.md", "../../docs/migration.md",
 	"../../docs/troubleshooting.md", "../../docs/runbooks.md",
 }
 
