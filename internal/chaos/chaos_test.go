@@ -100,6 +100,11 @@ func TestPlannedChangesFailNoRequest(t *testing.T) {
 	if len(v.Faults) != len(plan) {
 		t.Errorf("%d kinds of changes were made, want %d", len(v.Faults), len(plan))
 	}
+	for _, door := range append(slices.Concat(baseNodes, extraNodes), frontDoor) {
+		if v.Doors[door] == 0 {
+			t.Errorf("nothing was answered that went in by %s", door)
+		}
+	}
 }
 
 // The judge sees what is wrong with data that somebody has tampered with.

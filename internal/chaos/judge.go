@@ -53,10 +53,14 @@ func (t *theatre) judge(ctx context.Context) (Verdict, error) {
 	return v, t.report.verdict(v)
 }
 
-// sumUp fills in the figures, of the attempts up to when reading back began.
+// sumUp fills in the figures, of the attempts up to when reading back began, and
+// not of those that came too late for a node that left.
 func (t *theatre) sumUp(v *Verdict, all []history.Op, until time.Duration) {
 	ops := slices.DeleteFunc(slices.Clone(all), func(op history.Op) bool { return op.Call > until })
-	v.Requests, v.Answers = len(ops), count(ops)
+	made := len(ops)
+	ops = slices.DeleteFunc(ops, t.late)
+	v.Late = made - len(ops)
+	v.Requests, v.Answers, v.Doors = len(ops), count(ops), doorsOf(ops)
 	for _, a := range v.Answers {
 		if a.Code == conversation.InternalServerError {
 			v.Findings = append(v.Findings, Finding{Rule: "nothing is answered with a fault of ours", Text: fmt.Sprintf("%d attempts were", a.Count)})

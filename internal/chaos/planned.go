@@ -26,9 +26,10 @@ const (
 // balancerLag is how often the load balancer looks at each node.
 const balancerLag = 100 * time.Millisecond
 
-// Plan makes planned changes alone to a cluster that clients use through a load
-// balancer: each may make requests slower, and none may fail one, the node that
-// leaves included. The verdict is as that of [Run].
+// Plan makes planned changes alone to a cluster that half of the clients use
+// through a load balancer, and half by asking the nodes themselves: each may make
+// requests slower, and none may fail one. The node that leaves may fail what comes
+// to it directly once it has stopped listening. The verdict is as that of [Run].
 func Plan(ctx context.Context, opt Options) (v Verdict, err error) {
 	opt = opt.withDefaults()
 	opt.planned, opt.Loopback = true, true
@@ -37,7 +38,7 @@ func Plan(ctx context.Context, opt Options) (v Verdict, err error) {
 		return Verdict{}, err
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
-	front, err := newFront(t.ground)
+	front, err := newFront(t.ground, t.rec.Now)
 	if err != nil {
 		return Verdict{}, err
 	}
@@ -46,35 +47,37 @@ func Plan(ctx context.Context, opt Options) (v Verdict, err error) {
 		return Verdict{}, err
 	}
 	t.crowd.doors = front
-	t.report.say("planned changes: %d conversations, %d clients through a load balancer; what is kept: %s", opt.Topics, opt.Clients, opt.Dir)
-	t.crowd.start(opt.Clients, front)
+	t.report.say("planned changes: %d conversations, %d clients, every other one through a load balancer; what is kept: %s", opt.Topics, opt.Clients, opt.Dir)
+	t.crowd.start(opt.Clients, front, t.ground)
 	pause(ctx, calmFirst)
 	err = t.makeChanges(ctx, front)
 	t.crowd.end()
 	if err != nil {
 		return Verdict{}, err
 	}
+	t.late = missed(t.rec.History().Ops, front.leaves)
 	if v, err = t.judge(context.WithoutCancel(ctx)); err != nil {
 		return v, err
 	}
 	v.Planned = true
-	v.Findings = append(v.Findings, failures(t.rec.History().Ops)...)
+	v.Findings = append(v.Findings, failures(t.rec.History().Ops, t.late)...)
 	return v, t.report.verdict(v)
 }
 
 // maxExamples is how many failed requests are told.
 const maxExamples = 5
 
-// failures is the promise of planned changes: no attempt but is answered.
-func failures(ops []history.Op) []Finding {
+// failures is the promise of planned changes: no attempt but is answered, unless
+// it came to a node that had left.
+func failures(ops []history.Op, late func(history.Op) bool) []Finding {
 	var text []string
 	n := 0
 	for _, op := range ops {
-		if answered(op) {
+		if answered(op) || late(op) {
 			continue
 		}
 		if n++; n <= maxExamples {
-			text = append(text, fmt.Sprintf("%7.2fs to %.2fs  %s of %s: %s", op.Call.Seconds(), op.Return.Seconds(), op.Kind, op.Convo, code(op)))
+			text = append(text, fmt.Sprintf("%7.2fs to %.2fs  %s of %s at %s: %s", op.Call.Seconds(), op.Return.Seconds(), op.Kind, op.Convo, op.Node, code(op)))
 		}
 	}
 	if n == 0 {
@@ -83,17 +86,20 @@ func failures(ops []history.Op) []Finding {
 	return []Finding{{Rule: "a planned change fails no request", Text: fmt.Sprintf("%d of %d failed:\n%s", n, len(ops), strings.Join(text, "\n"))}}
 }
 
-// front is the load balancer as the one door.
+// front is the load balancer as the one door, and whoever changes what is behind
+// it: one change after another.
 type front struct {
 	ground   *ground
+	now      func() time.Duration // the clock of the history
+	leaves   []leave
 	balancer *balancer.Balancer
 	client   *client.Client
 }
 
 const frontDoor = "balancer"
 
-func newFront(g *ground) (*front, error) {
-	f := &front{ground: g, balancer: balancer.New(balancerLag)}
+func newFront(g *ground, now func() time.Duration) (*front, error) {
+	f := &front{ground: g, now: now, balancer: balancer.New(balancerLag)}
 	for _, n := range g.fleet.Nodes() {
 		f.balancer.Set(n.Name, n.Clients())
 	}
@@ -126,6 +132,11 @@ func (f *front) start(ctx context.Context, names ...string) error {
 		if err := f.ground.start(ctx, name); err != nil {
 			return err
 		}
+		for i := range f.leaves {
+			if l := &f.leaves[i]; l.node == name && l.back == 0 {
+				l.back = f.now()
+			}
+		}
 		n, err := f.ground.fleet.Node(name)
 		if err != nil {
 			return err
@@ -138,9 +149,12 @@ func (f *front) start(ctx context.Context, names ...string) error {
 // stop stops nodes in order, one after another.
 func (f *front) stop(ctx context.Context, names ...string) error {
 	for _, name := range names {
+		l := leave{node: name, told: f.now()}
 		if _, err := f.ground.fleet.Stop(ctx, name); err != nil {
 			return err
 		}
+		l.gone = f.now()
+		f.leaves = append(f.leaves, l)
 		f.balancer.Remove(name)
 	}
 	return nil
@@ -169,12 +183,22 @@ var plan = []planned{
 		return errors.Join(f.start(ctx, baseNodes[:2]...), f.stop(ctx, extraNodes[1]))
 	}},
 	{PlannedFlags, func(ctx context.Context, f *front) error {
-		return errors.Join(f.flags(ctx, false, 100), f.flags(ctx, true, 100))
+		return f.flagsFor(ctx, false, 100)
 	}},
 	{PlannedPercent, func(ctx context.Context, f *front) error {
-		return errors.Join(f.flags(ctx, true, 40), f.flags(ctx, true, 100))
+		return f.flagsFor(ctx, true, 40)
 	}},
 	{PlannedDrain, func(ctx context.Context, f *front) error { return f.drain(ctx, baseNodes[1]) }},
+}
+
+// flagHold is how long flags stay changed: for every client to ask meanwhile.
+const flagHold = 500 * time.Millisecond
+
+// flagsFor changes the flags of all nodes, and back after a while.
+func (f *front) flagsFor(ctx context.Context, on bool, percent int) error {
+	err := f.flags(ctx, on, percent)
+	pause(ctx, flagHold)
+	return errors.Join(err, f.flags(ctx, true, 100))
 }
 
 // flags sets the flags of all nodes, one after another.

@@ -204,12 +204,48 @@ func TestFaultRows(t *testing.T) {
 
 func TestPlannedChangesMayFailNothing(t *testing.T) {
 	fine := []history.Op{attempt(1, "a", 0, 1, history.Succeeded), attempt(1, "a", 2, 3, history.Refused)}
-	if found := failures(fine); len(found) != 0 {
+	if found := failures(fine, missed(fine, nil)); len(found) != 0 {
 		t.Errorf("found %v", found)
 	}
-	if found := failures(append(fine, attempt(1, "a", 4, 5, history.Failed), attempt(1, "a", 6, 7, history.Unknown))); len(found) != 1 ||
+	if found := failures(append(fine, attempt(1, "a", 4, 5, history.Failed), attempt(1, "a", 6, 7, history.Unknown)), missed(fine, nil)); len(found) != 1 ||
 		!strings.HasPrefix(found[0].Text, "2 of 4 failed") {
 		t.Errorf("found %v", found)
+	}
+}
+
+// A node that leaves may miss what comes to it directly, once it has stopped
+// listening: here between 120 and 150.
+func TestNodesAddressedDirectlyMissOnlyWhatComesTooLate(t *testing.T) {
+	const ms = time.Millisecond
+	told := func(node string, from, to time.Duration, code conversation.Code) history.Op {
+		op := attempt(1, node, from, to, history.Failed)
+		op.Output.Code = code
+		return op
+	}
+	leaves := []leave{{node: "a", told: 100 * ms, gone: 200 * ms, back: 300 * ms}, {node: "c", told: 400 * ms, gone: 500 * ms}}
+	answers := []history.Op{attempt(2, "a", 120, 130, history.Succeeded), attempt(2, "a", 310, 320, history.Succeeded)}
+	for _, test := range []struct {
+		name string
+		op   history.Op
+		fine bool
+	}{
+		{"nobody there after it left", told("a", 210, 211, unreachable), true},
+		{"the connection broke when it stopped listening", attempt(1, "a", 150, 160, history.Unknown), true},
+		{"nobody there when it had left for good", told("c", 900, 901, unreachable), true},
+		{"nobody there while it still answered others", told("a", 105, 106, unreachable), false},
+		{"the connection broke while it still answered others", attempt(1, "a", 105, 115, history.Unknown), false},
+		{"nobody there before it was told to leave", told("a", 50, 51, unreachable), false},
+		{"nobody there when it was back", told("a", 305, 306, unreachable), false},
+		{"turned away while it left", told("a", 150, 160, conversation.Unavailable), false},
+		{"nobody there at a node that stays", told("b", 210, 211, unreachable), false},
+		{"nobody behind the load balancer", told(frontDoor, 210, 211, unreachable), false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ops := append(slices.Clone(answers), test.op)
+			if found := failures(ops, missed(ops, leaves)); (len(found) == 0) != test.fine {
+				t.Errorf("found %v", found)
+			}
+		})
 	}
 }
 

@@ -119,6 +119,8 @@ type theatre struct {
 	crowd   *crowd
 	nemesis *nemesis
 	owners  *watcher
+	// late reports whether an attempt came to a node that had left as planned.
+	late func(history.Op) bool
 }
 
 func newTheatre(ctx context.Context, opt Options) (t *theatre, err error) {
@@ -126,7 +128,7 @@ func newTheatre(ctx context.Context, opt Options) (t *theatre, err error) {
 	if err != nil {
 		return nil, err
 	}
-	t = &theatre{opt: opt, report: r, rec: history.NewRecorder(history.RecorderConfig{Out: r.history})}
+	t = &theatre{opt: opt, report: r, late: func(history.Op) bool { return false }, rec: history.NewRecorder(history.RecorderConfig{Out: r.history})}
 	r.clock = t.rec.Now
 	defer func() {
 		if err != nil {

@@ -41,6 +41,17 @@ func count(ops []history.Op) (out []Answer) {
 	return out
 }
 
+// doorsOf counts the answered of ops by where they went in.
+func doorsOf(ops []history.Op) map[string]int {
+	n := map[string]int{}
+	for _, op := range ops {
+		if answered(op) {
+			n[op.Node]++
+		}
+	}
+	return n
+}
+
 // latencies sums up the answered of ops.
 func latencies(ops []history.Op) Latency {
 	var all []time.Duration

@@ -31,9 +31,14 @@ type Verdict struct {
 	Took     time.Duration `json:"took"`     // of the traffic
 	Requests int           `json:"requests"` // attempts
 	Answers  []Answer      `json:"answers"`
-	Faults   []FaultRow    `json:"faults"`
-	Calm     Latency       `json:"calm"`
-	Troubled Latency       `json:"troubled"` // while something was wrong
+	// Late counts the attempts, beside Requests, that came to a node directly when
+	// it had left as planned.
+	Late int `json:"late,omitempty"`
+	// Doors counts the attempts that were answered by where they went in.
+	Doors    map[string]int `json:"doors"`
+	Faults   []FaultRow     `json:"faults"`
+	Calm     Latency        `json:"calm"`
+	Troubled Latency        `json:"troubled"` // while something was wrong
 
 	Steps   int `json:"claims"`  // changes of a claim that the database kept
 	Tenures int `json:"tenures"` // that were seen from outside
@@ -76,6 +81,9 @@ func (v Verdict) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d: %d attempts in %v; %d rows in the logs, %d changes of claims, %d tenures seen\n\n",
 		v.Seed, v.Requests, v.Took.Round(time.Second), v.Rows, v.Steps, v.Tenures)
+	if v.Late > 0 {
+		fmt.Fprintf(&b, "%d more came to nodes directly that had left\n\n", v.Late)
+	}
 	t := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
 	v.writeFaults(t)
 	_ = t.Flush() // a strings.Builder takes everything
