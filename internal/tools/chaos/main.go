@@ -33,7 +33,7 @@ type flags struct {
 	Clients  int           `default:"16" help:"Clients at work at once."`
 	Pace     time.Duration `default:"60ms" help:"What a client pauses between two requests, on average."`
 	Program  string        `env:"CHAOS_PROGRAM" help:"The server; none: it is built."`
-	Loopback bool          `help:"Leave all nodes on one network, where they cannot be cut off from each other."`
+	Loopback bool          `help:"Leave all nodes on the loopback, even where they can have networks of their own: relays before their internal ports stand for them."`
 }
 
 func run(args []string, out, errOut io.Writer) int {
