@@ -1,46 +1,15 @@
 package charttest
 
 import (
-	"context"
 	"encoding/base64"
 	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/dynamic"
 
 	"catbird/charts/test/chart"
 )
-
-// cluster answers `lookup` with one Secret.
-type cluster struct {
-	dynamic.NamespaceableResourceInterface // what is not used
-	namespace                              string
-	secret                                 *corev1.Secret
-}
-
-func (c *cluster) GetClientFor(_, _ string) (dynamic.NamespaceableResourceInterface, bool, error) {
-	return c, true, nil
-}
-
-func (c *cluster) Namespace(name string) dynamic.ResourceInterface {
-	c.namespace = name
-	return c
-}
-
-func (c *cluster) Get(_ context.Context, name string, _ metav1.GetOptions, _ ...string) (*unstructured.Unstructured, error) {
-	if name != c.secret.Name || c.namespace != c.secret.Namespace {
-		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, name)
-	}
-	tree, err := runtime.DefaultUnstructuredConverter.ToUnstructured(c.secret)
-	return &unstructured.Unstructured{Object: tree}, err
-}
 
 // checksum returns what makes Kubernetes replace the pods when a secret changes.
 func checksum(t *testing.T, r *chart.Release) string {
@@ -57,7 +26,7 @@ func TestGeneratedSecretsSurviveAnUpgrade(t *testing.T) {
 	if key, err := base64.StdEncoding.DecodeString(string(made.Data["GOSSIP_KEY"])); err != nil || len(key) != 32 {
 		t.Errorf("GOSSIP_KEY has %d bytes (%v)", len(key), err)
 	}
-	upgraded, err := open(t).Render(nil, chart.Options{Cluster: &cluster{secret: made}})
+	upgraded, err := open(t).Render(nil, chart.Options{Cluster: chart.With(made)})
 	if err != nil {
 		t.Fatal(err)
 	}
