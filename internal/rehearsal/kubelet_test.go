@@ -76,8 +76,10 @@ func TestProcessThatEndsIsStartedAgain(t *testing.T) {
 			pass(time.Minute)
 		}
 		expect(t, w.since(), []event{
-			{sec(1), "catbird-0", "starts"}, {sec(2*1 + 61.5 + 10), "catbird-0", "starts"},
-			{sec(3*1 + 2*61.5 + 20), "catbird-0", "starts"}, {sec(4*1 + 3*61.5 + 40), "catbird-0", "starts"},
+			{sec(1), "catbird-0", "starts"},
+			{sec(2*1 + 61.5 + 10), "catbird-0", "starts"},
+			{sec(3*1 + 2*61.5 + 20), "catbird-0", "starts"},
+			{sec(4*1 + 3*61.5 + 40), "catbird-0", "starts"},
 		})
 		if f := s.cluster.found(); len(f) != 4 {
 			t.Errorf("found %q", f)
@@ -120,9 +122,14 @@ func TestStartThatGetsNowhere(t *testing.T) {
 		}
 		// The tenth answer comes nine seconds after the first.
 		expect(t, w.since(), []event{
-			{0, "catbird-2", "told"}, {sec(6), "catbird-2", "ended"}, {sec(6), "catbird-2", "starts"},
-			{sec(15), "catbird-2", "told"}, {sec(21), "catbird-2", "ended"}, {sec(21), "catbird-2", "starts"},
-			{sec(30), "catbird-2", "told"}, {sec(36), "catbird-2", "ended"},
+			{0, "catbird-2", "told"},
+			{sec(6), "catbird-2", "ended"},
+			{sec(6), "catbird-2", "starts"},
+			{sec(15), "catbird-2", "told"},
+			{sec(21), "catbird-2", "ended"},
+			{sec(21), "catbird-2", "starts"},
+			{sec(30), "catbird-2", "told"},
+			{sec(36), "catbird-2", "ended"},
 		})
 		if n := s.service.ready(); n != 2 {
 			t.Errorf("%d pods get requests", n)
