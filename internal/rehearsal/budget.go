@@ -42,9 +42,8 @@ func (b Budget) check(p Plan) error {
 	return nil
 }
 
-// desired returns how many of the pods that the sets want, and of those that there
-// are, must be ready. Whatever is said as a share, or as what may be missing, is a
-// share of what the sets want.
+// desired returns how many pods must be ready if the sets want so many, of which
+// shares are shares.
 func (b Budget) desired(wanted int) int {
 	a, err := parseAmount(b.MaxUnavailable + b.MinAvailable)
 	if err != nil {
@@ -56,8 +55,12 @@ func (b Budget) desired(wanted int) int {
 	return max(0, wanted-a.of(wanted))
 }
 
-// errRefused says that a budget does not let a pod go now.
-var errRefused = errors.New("the budget does not let it go")
+var (
+	// errRefused says that a budget does not let a pod go now.
+	errRefused = errors.New("the budget does not let it go")
+	// errHopeless is the errRefused of a budget that will never do so.
+	errHopeless = fmt.Errorf("%w, although no pod is missing", errRefused)
+)
 
 // retryEviction is how long a drain waits after a refusal: as long as kubectl does.
 const retryEviction = 5 * time.Second
@@ -77,6 +80,9 @@ func (c *cluster) evict(name string) (gone <-chan struct{}, err error) {
 	}
 	for _, b := range c.budgets {
 		if slices.Contains(b.Sets, p.set.spec.Name) && !c.allowsLocked(b, p) {
+			if c.unsettledLocked() == 0 {
+				return nil, fmt.Errorf("%s: %w", name, errHopeless)
+			}
 			return nil, fmt.Errorf("%s: %w", name, errRefused)
 		}
 	}
@@ -123,14 +129,14 @@ func (c *cluster) drain(ctx context.Context, names ...string) (refused int, err 
 				case <-ctx.Done():
 					return context.Cause(ctx)
 				}
+			case errors.Is(err, errHopeless):
+				counts[i]++
+				return &stuckError{err.Error()}
 			case !errors.Is(err, errRefused):
 				return err
 			}
 			counts[i]++
 			c.say("%v, and is tried again in %v", err, retryEviction)
-			if c.calm() {
-				return &stuckError{fmt.Sprintf("%v, although no pod is missing", err)}
-			}
 			if !pause(ctx, retryEviction) {
 				return context.Cause(ctx)
 			}

@@ -48,11 +48,10 @@ type pod struct {
 	gone     chan struct{}
 
 	// Of the cluster's mu.
-	leaving  bool // deleted, and not yet gone
-	ready    bool
-	since    time.Time // of ready
-	inVain   bool      // waits to be started, after it was at once before
-	restarts int
+	leaving bool // deleted, and not yet gone
+	ready   bool
+	since   time.Time // of ready
+	inVain  bool      // waits to be started, after it was at once before
 }
 
 func newCluster(run processes, s *service, say func(string, ...any)) *cluster {
@@ -148,9 +147,6 @@ func (c *cluster) setReady(p *pod, host string) {
 func (c *cluster) backsOff(p *pod, inVain bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if inVain {
-		p.restarts++
-	}
 	p.inVain = inVain && !p.leaving
 	c.changedLocked()
 }
@@ -228,13 +224,6 @@ func (c *cluster) unsettledLocked() (longest time.Duration) {
 		}
 	}
 	return longest
-}
-
-// calm reports whether no set is being changed and no pod is missing.
-func (c *cluster) calm() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.unsettledLocked() == 0
 }
 
 // each does something for all of them at once.

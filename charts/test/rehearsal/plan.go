@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -195,7 +196,15 @@ func templateOf(pod *corev1.PodTemplateSpec) (Template, error) {
 		t.Ports[port.Name] = port.ContainerPort
 	}
 	if c.Lifecycle != nil && c.Lifecycle.PreStop != nil {
+		if c.Lifecycle.PreStop.Sleep == nil {
+			return t, errors.New("the hook before a stop does something else than wait")
+		}
 		t.PreStopSeconds = int(c.Lifecycle.PreStop.Sleep.Seconds)
+	}
+	for _, probe := range []*corev1.Probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
+		if probe != nil && probe.HTTPGet == nil {
+			return t, errors.New("a probe does something else than GET")
+		}
 	}
 	t.Startup, t.Liveness, t.Readiness = t.probe(c.StartupProbe), t.probe(c.LivenessProbe), t.probe(c.ReadinessProbe)
 	for _, e := range c.Env {
