@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -53,7 +54,7 @@ func rehearse(ctx context.Context, cli options) (*rehearsal.Report, error) {
 			o.Plan, o.Steps = plan, rehearsal.Steps(plan)
 			continue
 		}
-		o.Steps = append(o.Steps, rehearsal.Upgrade("upgrade to "+file, plan))
+		o.Steps = append(o.Steps, rehearsal.Upgrade("upgrade to "+filepath.Base(file), plan))
 	}
 	return rehearsal.Run(ctx, o)
 }
