@@ -65,7 +65,6 @@ func TestProcessThatEndsIsStartedAgain(t *testing.T) {
 		for range 4 {
 			pass(time.Second)
 			w.crash("catbird-0")
-			pass(0)
 			pass(worldLag)
 			if n := s.service.ready(); n != 2 {
 				t.Errorf("%d pods get requests", n)

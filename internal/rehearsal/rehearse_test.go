@@ -284,6 +284,8 @@ func TestPodThatIsNotAliveIsRestarted(t *testing.T) {
 	p := kept(t, "partition")
 	p.Sets[0].Template.Liveness = &Probe{Path: "/health/nothing", PeriodSeconds: 1, TimeoutSeconds: 1, SuccessThreshold: 1, FailureThreshold: 12}
 	ended := Step{Name: "it is restarted", do: func(ctx context.Context, s *stage) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
 		return s.cluster.until(ctx, func() time.Duration {
 			if len(s.cluster.findings) == 0 || s.cluster.pods["catbird-2"].ready {
 				return never
