@@ -69,7 +69,10 @@ func rehearse(t *testing.T, o Options) (*Report, *told) {
 	t.Helper()
 	log := &told{t: t}
 	o.Lag, o.Clients, o.Rate, o.Program, o.Log = cmp.Or(o.Lag, lag), 16, 30, program(t), log
-	r, err := Run(t.Context(), o)
+	// Twice what the longest one takes on a slow machine.
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	r, err := Run(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
