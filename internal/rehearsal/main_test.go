@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	if !chosen {
 		// Rehearsals wait for most of their time: more of them fit on a machine than
 		// it has processors.
-		if err := flag.Set("test.parallel", "5"); err != nil {
+		if err := flag.Set("test.parallel", "6"); err != nil {
 			panic(err)
 		}
 	}
