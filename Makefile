@@ -84,14 +84,15 @@ cover: ## Measure what the tests reach, over all packages
 	@go tool cover -func=coverage.out | tail -n 1
 
 # Helm and Kubernetes' types have a module of their own as well.
-chart: ## Make the plain manifests, the chart's table of values and the plan that is rehearsed anew from charts/catbird
+chart: ## Make the plain manifests, the chart's table of values and the plans that are rehearsed anew from charts/catbird
 	cd charts/test && go run ./cmd/generate
-	cd charts/test && go run ./cmd/rehearsal >../../internal/rehearsal/testdata/plan.json
+	cd charts/test && go run ./cmd/rehearsal -kept ../../internal/rehearsal/testdata
 
-rehearse: ## Rehearse a rollout with the chart's waits and probes, without Kubernetes (VALUES=my.yaml: with these values)
+rehearse: ## Rehearse what Kubernetes does to the chart's pods, without Kubernetes (VALUES=my.yaml: with these values; UPGRADE=new.yaml: and an upgrade to those)
 	@mkdir -p $(BIN)
 	cd charts/test && go run ./cmd/rehearsal $(abspath $(VALUES)) >$(CURDIR)/$(BIN)/plan.json
-	go run ./internal/tools/rehearse $(BIN)/plan.json
+	$(if $(UPGRADE),cd charts/test && go run ./cmd/rehearsal $(abspath $(UPGRADE)) >$(CURDIR)/$(BIN)/upgrade.json)
+	go run ./internal/tools/rehearse $(BIN)/plan.json $(if $(UPGRADE),$(BIN)/upgrade.json)
 
 IMAGE     ?= catbird
 PLATFORMS ?=

@@ -95,17 +95,25 @@ func TestKustomizeBuildsWhatTheChartRenders(t *testing.T) {
 }
 
 // What internal/rehearsal goes through is what the chart says.
-func TestRehearsedPlanIsTheCharts(t *testing.T) {
-	plan, err := rehearsal.Chart(chart.Dir)
+func TestRehearsedPlansAreTheCharts(t *testing.T) {
+	const dir = "../../internal/rehearsal/testdata"
+	kept, err := rehearsal.Keep()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var want strings.Builder
-	if err := plan.Write(&want); err != nil {
+	for name, want := range kept {
+		if there, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(there) != want {
+			t.Errorf("the plan %s that is rehearsed is not the chart's (%v): %s", name, err, stale)
+		}
+	}
+	there, err := os.ReadDir(dir)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if got := read(t, "../../internal/rehearsal/testdata/plan.json"); got != want.String() {
-		t.Errorf("the plan that is rehearsed is not the chart's: %s", stale)
+	for _, file := range there {
+		if _, ok := kept[file.Name()]; !ok {
+			t.Errorf("the plan %s is made by nobody: %s", file.Name(), stale)
+		}
 	}
 }
 

@@ -1,51 +1,15 @@
 package charttest
 
 import (
-	"context"
 	"encoding/base64"
-	"reflect"
 	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/dynamic"
 
 	"catbird/charts/test/chart"
 )
-
-// cluster answers `lookup` with what it holds.
-type cluster struct{ objects []metav1.Object }
-
-func (c *cluster) GetClientFor(_, kind string) (dynamic.NamespaceableResourceInterface, bool, error) {
-	return &shelf{objects: c.objects, kind: kind}, true, nil
-}
-
-// shelf are the objects of one kind, in one namespace.
-type shelf struct {
-	dynamic.NamespaceableResourceInterface // what is not used
-	objects                                []metav1.Object
-	kind, namespace                        string
-}
-
-func (s *shelf) Namespace(name string) dynamic.ResourceInterface {
-	return &shelf{objects: s.objects, kind: s.kind, namespace: name}
-}
-
-func (s *shelf) Get(_ context.Context, name string, _ metav1.GetOptions, _ ...string) (*unstructured.Unstructured, error) {
-	for _, o := range s.objects {
-		if kind := reflect.TypeOf(o).Elem().Name(); kind == s.kind && o.GetName() == name && o.GetNamespace() == s.namespace {
-			tree, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
-			return &unstructured.Unstructured{Object: tree}, err
-		}
-	}
-	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: s.kind}, name)
-}
 
 // checksum returns what makes Kubernetes replace the pods when a secret changes.
 func checksum(t *testing.T, r *chart.Release) string {
@@ -62,7 +26,7 @@ func TestGeneratedSecretsSurviveAnUpgrade(t *testing.T) {
 	if key, err := base64.StdEncoding.DecodeString(string(made.Data["GOSSIP_KEY"])); err != nil || len(key) != 32 {
 		t.Errorf("GOSSIP_KEY has %d bytes (%v)", len(key), err)
 	}
-	upgraded, err := open(t).Render(nil, chart.Options{Cluster: &cluster{objects: []metav1.Object{made}}})
+	upgraded, err := open(t).Render(nil, chart.Options{Cluster: chart.With(made)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -95,7 +94,7 @@ func TestSchemaKnowsTheServersSettings(t *testing.T) {
 			t.Errorf("config does not take %s", name)
 		}
 	}
-	for name := range plan(t, "", "catbird").Env {
+	for name := range plan(t, "", "catbird").Variables() {
 		if !slices.Contains(known, name) && !strings.HasPrefix(name, "GO") {
 			t.Errorf("the chart sets %s, which the server does not know", name)
 		}
@@ -162,16 +161,16 @@ func TestSchemaKnowsTheServersBounds(t *testing.T) {
 // node is a server that runs with what the chart gives it, on ports of its own
 // choosing on the loopback interface.
 type node struct {
-	plan *rehearsal.Plan
+	plan *rehearsal.Set
 	cmd  *exec.Cmd
 	url  string
 	done chan error
 }
 
 // start runs the server as a pod of the plan would, but where it listens.
-func start(t *testing.T, p *rehearsal.Plan) *node {
+func start(t *testing.T, p *rehearsal.Set) *node {
 	t.Helper()
-	env := maps.Clone(p.Env)
+	env := p.Variables()
 	for name, from := range p.From {
 		env[name] = stand(t, name, from)
 	}

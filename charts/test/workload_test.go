@@ -19,9 +19,9 @@ import (
 	"catbird/charts/test/rehearsal"
 )
 
-func plan(t *testing.T, text, name string) *rehearsal.Plan {
+func plan(t *testing.T, text, name string) *rehearsal.Set {
 	t.Helper()
-	p, err := rehearsal.Of(render(t, text).Objects, name)
+	p, err := rehearsal.SetOf(render(t, text).Objects, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,8 +40,8 @@ func TestNodesHaveTimeToLeave(t *testing.T) {
 		{"shutdown: {terminationGracePeriodSeconds: 120}", "5s", "30s", 0, 120},
 	} {
 		p := plan(t, test.values, "catbird")
-		if p.Env["DRAIN_DELAY"] != test.delay || p.Env["DRAIN_TIMEOUT"] != test.timeout {
-			t.Errorf("%q: DRAIN_DELAY %s, DRAIN_TIMEOUT %s", test.values, p.Env["DRAIN_DELAY"], p.Env["DRAIN_TIMEOUT"])
+		if p.Variables()["DRAIN_DELAY"] != test.delay || p.Variables()["DRAIN_TIMEOUT"] != test.timeout {
+			t.Errorf("%q: DRAIN_DELAY %s, DRAIN_TIMEOUT %s", test.values, p.Variables()["DRAIN_DELAY"], p.Variables()["DRAIN_TIMEOUT"])
 		}
 		if p.PreStopSeconds != test.preStop || p.TerminationGracePeriodSeconds != test.grace {
 			t.Errorf("%q: preStop %d, grace %d, want %d and %d", test.values, p.PreStopSeconds, p.TerminationGracePeriodSeconds, test.preStop, test.grace)
@@ -49,13 +49,67 @@ func TestNodesHaveTimeToLeave(t *testing.T) {
 	}
 }
 
-func TestUpdatesGoOneByOneFromTheTop(t *testing.T) {
+func TestUpdatesGoDownToThePartition(t *testing.T) {
 	p := plan(t, "replicas: 4", "catbird")
-	if got := p.Order; p.Update != "RollingUpdate" || len(got) != 4 || got[0] != 3 || got[3] != 0 || p.MinReadySeconds != 5 {
+	if p.Update != "RollingUpdate" || p.Management != "Parallel" || p.Replicas != 4 || p.Partition != 0 || p.MinReadySeconds != 5 {
 		t.Errorf("%+v", p)
 	}
-	if p := plan(t, "{replicas: 4, updateStrategy: {partition: 3}}", "catbird"); len(p.Order) != 1 || p.Order[0] != 3 {
-		t.Errorf("with a partition of 3: %v", p.Order)
+	if p := plan(t, "{replicas: 4, updateStrategy: {partition: 3}}", "catbird"); p.Partition != 3 {
+		t.Errorf("a partition of 3 is %d", p.Partition)
+	}
+}
+
+// What is rolled follows from the revisions: a change of anything that a pod has
+// makes another one, and nothing else does.
+func TestRevisions(t *testing.T) {
+	named := "{clusterSecret: {value: a}, gossipKey: {value: MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=}, canary: {enabled: true}, "
+	was := plan(t, named+"replicas: 3}", "catbird")
+	for text, same := range map[string]bool{
+		"replicas: 5}": true, "updateStrategy: {partition: 2}}": true, "podDisruptionBudget: {maxUnavailable: 2}}": true,
+		"image: {tag: v9}}": false, "actors: {rolloutPercent: 5}}": false, "config: {LEASE_TTL: 3s}}": false,
+		"shutdown: {drainDelaySeconds: 6}}": false, "podLabels: {a: b}}": false,
+	} {
+		if is := plan(t, named+text, "catbird"); (is.Revision == was.Revision) != same {
+			t.Errorf("%s: revisions %s and %s", text, was.Revision, is.Revision)
+		}
+	}
+	// A canary's own flags are its own, and the settings of all are its as well.
+	was = plan(t, named+"replicas: 3}", "catbird-canary")
+	for text, same := range map[string]bool{"actors: {enabled: false}}": true, "config: {LEASE_TTL: 3s}}": false} {
+		if is := plan(t, named+text, "catbird-canary"); (is.Revision == was.Revision) != same {
+			t.Errorf("canary, %s: revisions %s and %s", text, was.Revision, is.Revision)
+		}
+	}
+}
+
+// A rehearsal is of one cluster: both tracks get clients' requests, and one budget
+// counts the pods of both.
+func TestPlanOfBothTracks(t *testing.T) {
+	whole := func(text string) *rehearsal.Plan {
+		t.Helper()
+		p, err := rehearsal.Of(render(t, text).Objects)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := whole(matrix["canary"])
+	if len(p.Sets) != 2 || p.Sets[0].Name != "catbird" || p.Sets[1].Name != "catbird-canary" || !p.Sets[0].Clients || !p.Sets[1].Clients {
+		t.Errorf("sets %+v", p.Sets)
+	}
+	want := rehearsal.Budget{Name: "catbird", Sets: []string{"catbird", "catbird-canary"}, MaxUnavailable: "1", UnhealthyPods: "AlwaysAllow"}
+	if len(p.Budgets) != 1 || !reflect.DeepEqual(p.Budgets[0], want) {
+		t.Errorf("budgets %+v", p.Budgets)
+	}
+	p = whole(matrix["autoscaled"])
+	if len(p.Budgets) != 1 || p.Budgets[0].MinAvailable != "66%" || p.Budgets[0].MaxUnavailable != "" {
+		t.Errorf("budgets %+v", p.Budgets)
+	}
+	if s := p.Sets[0]; s.Replicas != 4 || s.MaxReplicas != 10 {
+		t.Errorf("from %d to %d pods", s.Replicas, s.MaxReplicas)
+	}
+	if p := whole(matrix["little"]); len(p.Budgets) != 0 {
+		t.Errorf("budgets that are off: %+v", p.Budgets)
 	}
 }
 
@@ -86,8 +140,8 @@ func TestRuntimeFollowsTheLimits(t *testing.T) {
 		{"{runtime: {memoryLimitPercent: 0, maxProcs: 7}}", "", "7"},
 	} {
 		p := plan(t, test.values, "catbird")
-		if p.Env["GOMEMLIMIT"] != test.memory || p.Env["GOMAXPROCS"] != test.procs {
-			t.Errorf("%q: GOMEMLIMIT %q, GOMAXPROCS %q, want %q and %q", test.values, p.Env["GOMEMLIMIT"], p.Env["GOMAXPROCS"], test.memory, test.procs)
+		if p.Variables()["GOMEMLIMIT"] != test.memory || p.Variables()["GOMAXPROCS"] != test.procs {
+			t.Errorf("%q: GOMEMLIMIT %q, GOMAXPROCS %q, want %q and %q", test.values, p.Variables()["GOMEMLIMIT"], p.Variables()["GOMAXPROCS"], test.memory, test.procs)
 		}
 	}
 }
@@ -98,19 +152,19 @@ func TestCanaryDiffersInItsFlagsAlone(t *testing.T) {
 	want := map[string][2]string{
 		"ENABLE_ACTOR_SYSTEM": {"false", "true"}, "ACTOR_ROLLOUT_PERCENT": {"100", "25"}, "LOG_LEVEL": {"", "debug"}, "MAX_MEMBERS": {"60", "50"},
 	}
-	for name := range canary.Env {
+	for name := range canary.Variables() {
 		w, differs := want[name]
 		if !differs {
-			w = [2]string{canary.Env[name], canary.Env[name]}
+			w = [2]string{canary.Variables()[name], canary.Variables()[name]}
 		}
-		if stable.Env[name] != w[0] || canary.Env[name] != w[1] {
-			t.Errorf("%s is %q and %q, want %q", name, stable.Env[name], canary.Env[name], w)
+		if stable.Variables()[name] != w[0] || canary.Variables()[name] != w[1] {
+			t.Errorf("%s is %q and %q, want %q", name, stable.Variables()[name], canary.Variables()[name], w)
 		}
 	}
 	if len(stable.From) == 0 || len(stable.From) != len(canary.From) {
 		t.Errorf("secrets: %v and %v", stable.From, canary.From)
 	}
-	if n := canary.Env["ACTOR_MAX"]; n != "10000000" {
+	if n := canary.Variables()["ACTOR_MAX"]; n != "10000000" {
 		t.Errorf("a large number becomes %q", n)
 	}
 	set := find[appsv1.StatefulSet](t, render(t, matrix["canary"]).Objects, "catbird-canary")
@@ -139,8 +193,8 @@ func TestEveryVariableStandsOnce(t *testing.T) {
 			}
 		}
 	}
-	if p := plan(t, `extraEnv: [{name: GOMAXPROCS, value: "1"}]`, "catbird"); p.Env["GOMAXPROCS"] != "1" {
-		t.Errorf("GOMAXPROCS is %q", p.Env["GOMAXPROCS"])
+	if p := plan(t, `extraEnv: [{name: GOMAXPROCS, value: "1"}]`, "catbird"); p.Variables()["GOMAXPROCS"] != "1" {
+		t.Errorf("GOMAXPROCS is %q", p.Variables()["GOMAXPROCS"])
 	}
 }
 
@@ -161,12 +215,12 @@ func TestTheFlagIsOfThePodsOwnRevision(t *testing.T) {
 
 func TestNodesKnowTheirNamesAndAddresses(t *testing.T) {
 	p := plan(t, "", "catbird")
-	if p.From["NODE_NAME"] != "field metadata.name" || p.From["GOSSIP_ADVERTISE"] != "field status.podIP" || p.Env["GOSSIP_JOIN"] != "catbird-nodes:7946" {
-		t.Errorf("%v %v", p.From, p.Env)
+	if p.From["NODE_NAME"] != "field metadata.name" || p.From["GOSSIP_ADVERTISE"] != "field status.podIP" || p.Variables()["GOSSIP_JOIN"] != "catbird-nodes:7946" {
+		t.Errorf("%v %v", p.From, p.Variables())
 	}
 	alone := plan(t, matrix["alone on PostgreSQL"], "catbird")
 	for _, name := range []string{"GOSSIP_JOIN", "GOSSIP_KEY", "REDIS_URL"} {
-		if alone.Env[name]+alone.From[name] != "" {
+		if alone.Variables()[name]+alone.From[name] != "" {
 			t.Errorf("a node alone has %s", name)
 		}
 	}
@@ -199,7 +253,7 @@ func TestAutoscalerTakesOverWithoutAFall(t *testing.T) {
 	set.Namespace = "chat"
 	replicas := func() *int32 {
 		t.Helper()
-		r, err := open(t).Render(values(t, matrix["autoscaled"]), chart.Options{Cluster: &cluster{objects: []metav1.Object{set}}})
+		r, err := open(t).Render(values(t, matrix["autoscaled"]), chart.Options{Cluster: chart.With(set)})
 		if err != nil {
 			t.Fatal(err)
 		}

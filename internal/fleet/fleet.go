@@ -46,7 +46,9 @@ type Fleet struct {
 // Launch says how one node is unlike the others.
 type Launch struct {
 	Name string
-	Env  []string // later values win
+	// Program is another one than [Config.Program]: another version; "": that one.
+	Program string
+	Env     []string // later values win
 	// In runs f, where the process is started, on a thread of its own: in
 	// another network, for example. nil: as f is.
 	In func(f func() error) error
@@ -74,12 +76,9 @@ func New(cfg Config) *Fleet {
 // Start starts a node, lets it join those that run, and waits until it says
 // that it is ready. One that is not ready in time, or when ctx ends, is killed.
 func (f *Fleet) Start(ctx context.Context, l Launch) (*Node, error) {
-	if _, err := f.Node(l.Name); err == nil {
-		return nil, fmt.Errorf("node %s runs already", l.Name)
-	}
-	n, err := f.launch(l)
+	n, err := f.begin(l)
 	if err != nil {
-		return nil, fmt.Errorf("starting node %s: %w", l.Name, err)
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.Patience)
 	defer cancel()
@@ -91,14 +90,40 @@ func (f *Fleet) Start(ctx context.Context, l Launch) (*Node, error) {
 		n.kill()
 		return nil, fmt.Errorf("node %s is not ready: %w; it said last: %s", l.Name, ctx.Err(), n.lastWords())
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.nodes[l.Name] = n
+	f.add(n)
 	return n, nil
 }
 
+// Begin starts a node as [Fleet.Start] does, and does not wait for it. One that
+// ends by itself is there until it is stopped or killed all the same.
+func (f *Fleet) Begin(l Launch) (*Node, error) {
+	n, err := f.begin(l)
+	if err != nil {
+		return nil, err
+	}
+	f.add(n)
+	return n, nil
+}
+
+func (f *Fleet) begin(l Launch) (*Node, error) {
+	if _, err := f.Node(l.Name); err == nil {
+		return nil, fmt.Errorf("node %s runs already", l.Name)
+	}
+	n, err := f.launch(l)
+	if err != nil {
+		return nil, fmt.Errorf("starting node %s: %w", l.Name, err)
+	}
+	return n, nil
+}
+
+func (f *Fleet) add(n *Node) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.nodes[n.Name] = n
+}
+
 func (f *Fleet) launch(l Launch) (*Node, error) {
-	cmd := exec.Command(f.cfg.Program, "serve")
+	cmd := exec.Command(cmp.Or(l.Program, f.cfg.Program), "serve")
 	cmd.Env = slices.Concat([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, f.cfg.Env, []string{"NODE_NAME=" + l.Name})
 	if join := f.gossip(); len(join) > 0 {
 		cmd.Env = append(cmd.Env, "GOSSIP_JOIN="+strings.Join(join, ","))
@@ -213,7 +238,7 @@ func (f *Fleet) Stop(ctx context.Context, name string) (*Node, error) {
 		err = fmt.Errorf("node %s does not end: %w", name, ctx.Err())
 	}
 	f.remove(name)
-	if code := n.exitCode(); err == nil && code != 0 {
+	if code := n.ExitCode(); err == nil && code != 0 {
 		err = &ExitError{Name: name, Code: code}
 	}
 	return n, err

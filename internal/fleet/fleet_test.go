@@ -123,6 +123,38 @@ func read(t *testing.T, logs, name string) string {
 	return string(b)
 }
 
+// Begin waits for nothing, and who is begun may be of another program.
+func TestBegunNodes(t *testing.T) {
+	f := newFleet(t, Config{})
+	if _, err := f.Begin(Launch{Name: "a", Program: t.TempDir() + "/none"}); err == nil {
+		t.Error("a program that is not there was started")
+	}
+	n, err := f.Begin(Launch{Name: "a", Env: how("never ready")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Begin(Launch{Name: "a"}); err == nil {
+		t.Error("a second node a was begun")
+	}
+	select {
+	case <-n.Ready():
+		t.Error("it says that it is ready")
+	default:
+	}
+	b, err := f.Begin(Launch{Name: "b", Env: how("broken")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-b.Done()
+	if code := b.ExitCode(); code != 2 {
+		t.Errorf("it ended with %d", code)
+	}
+	if _, err := f.Kill("b"); err != nil {
+		t.Error(err)
+	}
+	<-start(t, f, Launch{Name: "b"}).Ready()
+}
+
 func TestStop(t *testing.T) {
 	f := newFleet(t, Config{})
 	start(t, f, Launch{Name: "a"})

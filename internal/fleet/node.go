@@ -71,6 +71,9 @@ func (n *Node) Handed() Handover {
 	return n.handed
 }
 
+// Ready is closed when the node has said that it is ready.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
 // Done is closed when the process is gone.
 func (n *Node) Done() <-chan struct{} { return n.done }
 
@@ -87,8 +90,8 @@ func (n *Node) kill() {
 	<-n.done
 }
 
-// exitCode is to be called after done.
-func (n *Node) exitCode() int { return n.cmd.ProcessState.ExitCode() }
+// ExitCode returns the exit code, -1 after a signal. It is to be called after Done.
+func (n *Node) ExitCode() int { return n.cmd.ProcessState.ExitCode() }
 
 // line is what is read of a line of the log.
 type line struct {

@@ -18,6 +18,7 @@ type Phase struct {
 	Took             time.Duration
 	Requests, Failed int
 	P50, P99, Max    time.Duration
+	Refused          int    // evictions, by a budget
 	FirstError       string // "" for none
 }
 
@@ -98,13 +99,20 @@ func (p *phases) observe(o load.Operation) {
 	}
 }
 
+// refuse counts evictions that were refused.
+func (p *phases) refuse(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Refused += n
+}
+
 // Write writes the report as a table.
 func (r *Report) Write(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "step\ttook\trequests\tfailed\tp50\tp99\tlongest\t")
+	fmt.Fprintln(t, "step\ttook\trequests\tfailed\tp50\tp99\tlongest\trefused\t")
 	for _, p := range r.Phases {
-		fmt.Fprintf(t, "%s\t%.1fs\t%d\t%d\t%v\t%v\t%v\t%s\n", p.Name, p.Took.Seconds(), p.Requests, p.Failed,
-			round(p.P50), round(p.P99), round(p.Max), p.FirstError)
+		fmt.Fprintf(t, "%s\t%.1fs\t%d\t%d\t%v\t%v\t%v\t%d\t%s\n", p.Name, p.Took.Seconds(), p.Requests, p.Failed,
+			round(p.P50), round(p.P99), round(p.Max), p.Refused, p.FirstError)
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// watch asks as a kubelet does until ctx ends, and tells of every change. What is
-// watched counts as bad until it was good for the first time.
-func (p Probe) watch(ctx context.Context, ask func(context.Context) bool, changed func(good bool)) {
-	if !pause(ctx, seconds(p.InitialDelaySeconds)) {
+// watch asks as a kubelet does until ctx ends, and tells of the first verdict and of
+// every other one. The probe's delay runs from began on.
+func (p Probe) watch(ctx context.Context, began time.Time, ask func(context.Context) bool, changed func(good bool)) {
+	if !pause(ctx, time.Until(began.Add(seconds(p.InitialDelaySeconds)))) {
 		return
 	}
 	t := time.NewTicker(seconds(p.PeriodSeconds))
 	defer t.Stop()
-	good, successes, failures := false, 0, 0
+	good, bad, successes, failures := false, false, 0, 0
 	for {
 		one, cancel := context.WithTimeout(ctx, seconds(p.TimeoutSeconds))
 		ok := ask(one)
@@ -29,10 +29,10 @@ func (p Probe) watch(ctx context.Context, ask func(context.Context) bool, change
 		}
 		switch {
 		case !good && successes >= p.SuccessThreshold:
-			good = true
+			good, bad = true, false
 			changed(true)
-		case good && failures >= p.FailureThreshold:
-			good = false
+		case !bad && failures >= p.FailureThreshold:
+			good, bad = false, true
 			changed(false)
 		}
 		select {
@@ -43,10 +43,14 @@ func (p Probe) watch(ctx context.Context, ask func(context.Context) bool, change
 	}
 }
 
-// get asks a pod by HTTP.
-func (p Probe) get(c *http.Client, host string) func(context.Context) bool {
+// get asks a process by HTTP. One that has no address yet does not answer.
+func (p Probe) get(c *http.Client, host func() string) func(context.Context) bool {
 	return func(ctx context.Context) bool {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+p.Path, nil)
+		at := host()
+		if at == "" {
+			return false
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at+p.Path, nil)
 		if err != nil {
 			return false
 		}
@@ -61,6 +65,9 @@ func (p Probe) get(c *http.Client, host string) func(context.Context) bool {
 
 // pause waits for d and reports whether ctx let it.
 func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -21,6 +21,7 @@ func TestProbe(t *testing.T) {
 		"good":                    {"+++++++", []change{{5 * time.Second, true}}},
 		"good at last":            {"--+-++++", []change{{13 * time.Second, true}}},
 		"never":                   {"-+-+-+-+", nil},
+		"bad from the beginning":  {"-----++", []change{{7 * time.Second, false}, {15 * time.Second, true}}},
 		"two failures are none":   {"++--+--+", []change{{5 * time.Second, true}}},
 		"three are":               {"++---", []change{{5 * time.Second, true}, {11 * time.Second, false}}},
 		"silence is failure":      {"++...", []change{{5 * time.Second, true}, {12 * time.Second, false}}},
@@ -33,7 +34,7 @@ func TestProbe(t *testing.T) {
 				defer cancel()
 				began, n := time.Now(), 0
 				var got []change
-				p.watch(ctx, func(ctx context.Context) bool {
+				p.watch(ctx, began, func(ctx context.Context) bool {
 					if n == len(c.answers) {
 						cancel()
 						return false

@@ -1,169 +1,33 @@
 package rehearsal
 
 import (
-	"context"
-	"errors"
-	"io"
-	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
-
-	"catbird/internal/fleet"
 )
-
-// world is the processes of pods, in virtual time. It is the network that leads to
-// them as well: a host is called as its pod.
-type world struct {
-	boot, leave time.Duration // how long each start and each end takes
-	code        int           // with which all end
-
-	mu     sync.Mutex
-	began  time.Time
-	up     map[string]bool
-	events []event
-}
-
-// event is what a process went through: starts, told, ended or killed.
-type event struct {
-	at        time.Duration
-	pod, what string
-}
-
-func (w *world) note(pod, what string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.events = append(w.events, event{time.Since(w.began), pod, what})
-	w.up[pod] = false
-}
-
-func (w *world) answers(pod string, up bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.up[pod] = up
-}
-
-func (w *world) start(ctx context.Context, name string) (string, error) {
-	w.note(name, "starts")
-	if !pause(ctx, w.boot) {
-		return "", context.Cause(ctx)
-	}
-	w.answers(name, true)
-	return name, nil
-}
-
-func (w *world) stop(ctx context.Context, name string) error {
-	w.note(name, "told")
-	if !pause(ctx, w.leave) {
-		w.note(name, "killed")
-		return context.Cause(ctx)
-	}
-	w.note(name, "ended")
-	if w.code != 0 {
-		return &fleet.ExitError{Name: name, Code: w.code}
-	}
-	return nil
-}
-
-func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.up[req.URL.Host] {
-		return nil, errors.New("nobody answers")
-	}
-	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: req}, nil
-}
-
-// since returns what has happened since the last call, in order of time and name.
-func (w *world) since() []event {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	out := w.events
-	w.events, w.began = nil, time.Now()
-	slices.SortStableFunc(out, func(a, b event) int {
-		if a.at != b.at {
-			return int(a.at - b.at)
-		}
-		return strings.Compare(a.pod, b.pod)
-	})
-	return out
-}
-
-// sec is a virtual time in seconds, without what floats add to it.
-func sec(n float64) time.Duration { return time.Duration(n*1000) * time.Millisecond }
-
-const worldLag = 1500 * time.Millisecond
-
-// inWorld gives test a set whose three pods are available, in virtual time. A boot
-// takes 3.1 s, an end 6 s, and a pod has to be ready for 5 s.
-func inWorld(t *testing.T, test func(t *testing.T, s *stage, w *world)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		w := &world{boot: sec(3.1), leave: sec(6), began: time.Now(), up: map[string]bool{}}
-		s := &stage{service: newService(worldLag), o: Options{Lag: worldLag, Log: io.Discard, Plan: Plan{
-			Replicas: 3, Order: []int{2, 1, 0}, MinReadySeconds: 5, TerminationGracePeriodSeconds: 45,
-			Liveness:  &Probe{PeriodSeconds: 10, TimeoutSeconds: 5, SuccessThreshold: 1, FailureThreshold: 3},
-			Readiness: &Probe{PeriodSeconds: 2, TimeoutSeconds: 2, SuccessThreshold: 1, FailureThreshold: 2},
-		}}}
-		defer s.service.close()
-		s.pods = newPods(s.o.Plan, w, s.service, s.say)
-		s.pods.probes = &http.Client{Transport: w}
-		defer s.pods.close()
-		all := upTo(0, 3)
-		if err := s.pods.each(all, func(i int) error { return s.pods.create(t.Context(), i) }); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.await(t.Context(), all); err != nil {
-			t.Fatal(err)
-		}
-		w.since()
-		test(t, s, w)
-	})
-}
-
-func take(t *testing.T, s *stage, step Step) {
-	t.Helper()
-	if err := s.take(t.Context(), step); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func expect(t *testing.T, got, want []event) {
-	t.Helper()
-	if !slices.Equal(got, want) {
-		t.Errorf("%v\nwant %v", got, want)
-	}
-}
 
 // The highest ordinal first, and the next one only when it has been ready for as
 // long as the set wants.
 func TestUpdateInOrder(t *testing.T) {
-	inWorld(t, func(t *testing.T, s *stage, w *world) {
-		began := time.Now()
-		take(t, s, Update)
-		if took := time.Since(began); took != sec(3*14.1) {
+	inWorld(t, three(), func(t *testing.T, s *stage, w *world) {
+		if took := take(t, s, Restart("catbird")); took != sec(3*14)+worldLag {
 			t.Errorf("it took %v", took)
 		}
-		expect(t, w.since(), []event{
-			{0, "catbird-2", "told"}, {sec(6), "catbird-2", "ended"}, {sec(6), "catbird-2", "starts"},
-			{sec(14.1), "catbird-1", "told"}, {sec(20.1), "catbird-1", "ended"}, {sec(20.1), "catbird-1", "starts"},
-			{sec(28.2), "catbird-0", "told"}, {sec(34.2), "catbird-0", "ended"}, {sec(34.2), "catbird-0", "starts"},
-		})
+		expect(t, w.since(), replaced(0, sec(14), "catbird-2", "catbird-1", "catbird-0"))
+		expectFound(t, s, "")
 	})
 }
 
 // Pods that are managed in parallel come and go at once, and no other is touched.
 func TestScaleAtOnce(t *testing.T) {
-	inWorld(t, func(t *testing.T, s *stage, w *world) {
-		take(t, s, ScaleOut)
+	inWorld(t, three(), func(t *testing.T, s *stage, w *world) {
+		take(t, s, Scale("catbird", 2))
 		expect(t, w.since(), []event{{0, "catbird-3", "starts"}, {0, "catbird-4", "starts"}})
 		if n := s.service.ready(); n != 5 {
 			t.Errorf("%d pods get requests", n)
 		}
-		take(t, s, ScaleIn)
+		take(t, s, Scale("catbird", -2))
 		expect(t, w.since(), []event{
 			{0, "catbird-3", "told"}, {0, "catbird-4", "told"}, {sec(6), "catbird-3", "ended"}, {sec(6), "catbird-4", "ended"},
 		})
@@ -173,78 +37,144 @@ func TestScaleAtOnce(t *testing.T) {
 	})
 }
 
-// Two pods are evicted at once. The budget holds one of them back until the other
-// one's successor is ready, which is earlier than an update would go on.
-func TestBudgetHoldsOneBack(t *testing.T) {
-	inWorld(t, func(t *testing.T, s *stage, w *world) {
-		take(t, s, Evict)
-		got := w.since()
-		if len(got) != 6 {
-			t.Fatalf("%v", got)
-		}
-		first, second := got[0].pod, got[3].pod // whoever asked first
-		if first == second || first == "catbird-2" || second == "catbird-2" {
-			t.Errorf("%s and %s went", first, second)
-		}
-		expect(t, got, []event{
-			{0, first, "told"}, {sec(6), first, "ended"}, {sec(6), first, "starts"},
-			{sec(9.1), second, "told"}, {sec(15.1), second, "ended"}, {sec(15.1), second, "starts"},
+// Pods that are ordered come one after another, and go the same way back.
+func TestScaleInOrder(t *testing.T) {
+	p := three()
+	p.Sets[0].Management = OrderedReady
+	inWorld(t, p, func(t *testing.T, s *stage, w *world) {
+		take(t, s, Scale("catbird", 2))
+		expect(t, w.since(), []event{{0, "catbird-3", "starts"}, {sec(8), "catbird-4", "starts"}})
+		take(t, s, Scale("catbird", -2))
+		expect(t, w.since(), []event{
+			{0, "catbird-4", "told"}, {sec(6), "catbird-3", "told"}, {sec(6), "catbird-4", "ended"}, {sec(12), "catbird-3", "ended"},
 		})
 	})
 }
 
-// pass lets virtual time pass, and what is due happen.
-func pass(d time.Duration) {
-	<-time.After(d)
-	synctest.Wait()
-}
-
-// With a pod missing already nothing is evicted.
-func TestBudgetIsUsedUpByAPodThatIsNotReady(t *testing.T) {
-	inWorld(t, func(t *testing.T, s *stage, w *world) {
-		w.answers("catbird-2", false)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-		defer cancel()
-		if err := s.pods.until(ctx, func() time.Duration {
-			if s.pods.all[2].ready {
-				return -1
+// An autoscaler's limits hold, and an upgrade leaves it the number of pods, the one
+// that turns it on too.
+func TestAutoscaledSet(t *testing.T) {
+	p := three()
+	p.Sets[0].MaxReplicas = 4
+	inWorld(t, p, func(t *testing.T, s *stage, w *world) {
+		take(t, s, Scale("catbird", 1))
+		for _, by := range []int{1, -2} {
+			if err := Scale("catbird", by).take(t.Context(), s); err == nil {
+				t.Errorf("scaled by %d", by)
 			}
-			return 0
-		}); err != nil {
-			t.Fatal(err)
+			s.cluster.sets[0].replicas = 4
 		}
-		if err := s.pods.evict(ctx, 0); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("evicted: %v", err)
-		}
+		w.since()
+		take(t, s, Upgrade("nothing new", p))
+		expect(t, w.since(), nil)
+	})
+	inWorld(t, three(), func(t *testing.T, s *stage, w *world) {
+		take(t, s, Upgrade("autoscaled", p))
 		expect(t, w.since(), nil)
 	})
 }
 
-// A pod is told after the wait of its hook, and killed when its grace, which runs
-// from the beginning of that wait, is over.
-func TestGraceRunsFromTheHook(t *testing.T) {
-	inWorld(t, func(t *testing.T, s *stage, w *world) {
-		w.leave, s.pods.plan.PreStopSeconds = time.Minute, 5
-		if err := s.pods.remove(t.Context(), 2); err != nil {
-			t.Fatal(err)
+// A set that comes is a second one behind the same service, with its own version,
+// and the other one is left alone. When it goes its pods go.
+func TestCanaryComesAndGoes(t *testing.T) {
+	inWorld(t, three(), func(t *testing.T, s *stage, w *world) {
+		take(t, s, Upgrade("in", tracks("v1", "v2")))
+		expect(t, w.since(), []event{{0, "canary-0", "starts"}})
+		expectIn(t, w.what("FLAG"), map[string]string{
+			"catbird-0": "v1 of v1", "catbird-1": "v1 of v1", "catbird-2": "v1 of v1", "canary-0": "v2 of v2",
+		})
+		if n := s.service.ready(); n != 4 {
+			t.Errorf("%d pods get requests", n)
 		}
-		expect(t, w.since(), []event{{sec(5), "catbird-2", "told"}, {sec(45), "catbird-2", "killed"}})
-		if f := s.pods.found(); len(f) != 1 || !strings.Contains(f[0], "was killed") {
-			t.Errorf("found %q", f)
+		take(t, s, Restart("catbird"))
+		expect(t, w.since(), replaced(0, sec(14), "catbird-2", "catbird-1", "catbird-0"))
+		take(t, s, Upgrade("out", three()))
+		expect(t, w.since(), []event{{0, "canary-0", "told"}, {sec(6), "canary-0", "ended"}})
+		if n := s.service.ready(); n != 3 {
+			t.Errorf("%d pods get requests", n)
 		}
 	})
 }
 
-// What stands before the pods hears of a deletion its lag after it, not after the
-// pod's end.
-func TestEndpointGoesWithTheDeletion(t *testing.T) {
-	inWorld(t, func(t *testing.T, s *stage, _ *world) {
-		var removed sync.WaitGroup
-		removed.Go(func() {
-			if err := s.pods.remove(t.Context(), 2); err != nil {
-				t.Error(err)
-			}
+// Pods that the clients' service does not select get no requests.
+func TestPodsBesideTheService(t *testing.T) {
+	p := tracks("v1", "v2")
+	p.Sets[1].Clients = false
+	inWorld(t, p, func(t *testing.T, s *stage, _ *world) {
+		if n := s.service.ready(); n != 3 {
+			t.Errorf("%d pods get requests", n)
+		}
+	})
+}
+
+// Two sets roll at once, one pod of each: no budget holds a rollout back.
+func TestSetsRollAtTheSameTime(t *testing.T) {
+	inWorld(t, tracks("v1", "v2"), func(t *testing.T, s *stage, w *world) {
+		take(t, s, Upgrade("both", tracks("v3", "v4")))
+		want := slices.Concat(replaced(0, sec(14), "canary-0"), replaced(0, sec(14), "catbird-2", "catbird-1", "catbird-0"))
+		slices.SortStableFunc(want, func(a, b event) int { return int(a.at - b.at) })
+		expect(t, w.since(), want)
+		expectIn(t, w.what("FLAG"), map[string]string{
+			"catbird-0": "v3 of v3", "catbird-1": "v3 of v3", "catbird-2": "v3 of v3", "canary-0": "v4 of v4",
 		})
+	})
+}
+
+// Only what has another revision is replaced.
+func TestUpgradeThatChangesOneSet(t *testing.T) {
+	inWorld(t, tracks("v1", "v2"), func(t *testing.T, s *stage, w *world) {
+		take(t, s, Upgrade("the canary", tracks("v1", "v3")))
+		expect(t, w.since(), replaced(0, 0, "canary-0"))
+		take(t, s, Upgrade("nothing", tracks("v1", "v3")))
+		expect(t, w.since(), nil)
+	})
+}
+
+// What a partition holds back keeps its version and its flags, also when it is
+// started anew; settings are those of the set. The rest follows later, and what was
+// replaced already is left alone.
+func TestPartition(t *testing.T) {
+	next := three()
+	next.Sets[0] = ours("catbird", "v2", 3)
+	part := three()
+	part.Sets[0] = ours("catbird", "v2", 3)
+	part.Sets[0].Partition = 2
+	inWorld(t, three(), func(t *testing.T, s *stage, w *world) {
+		take(t, s, Upgrade("a part", part))
+		expect(t, w.since(), replaced(0, 0, "catbird-2"))
+		take(t, s, Drain("catbird-0"))
+		expect(t, w.since(), replaced(0, 0, "catbird-0"))
+		expectIn(t, w.what("FLAG"), map[string]string{"catbird-0": "v1 of v1", "catbird-1": "v1 of v1", "catbird-2": "v2 of v2"})
+		expectIn(t, w.what("SETTING"), map[string]string{"catbird-0": "v1 of v2", "catbird-1": "v1 of v1", "catbird-2": "v2 of v2"})
+		take(t, s, Restart("catbird"))
+		expect(t, w.since(), replaced(0, 0, "catbird-2"))
+		take(t, s, Upgrade("the rest", next))
+		expect(t, w.since(), replaced(0, sec(14), "catbird-1", "catbird-0"))
+		expectIn(t, w.what("FLAG"), map[string]string{"catbird-0": "v2 of v2", "catbird-1": "v2 of v2", "catbird-2": "v2 of v2"})
+	})
+}
+
+// With OnDelete nothing is replaced, and what is deleted becomes what is wanted.
+func TestOnDelete(t *testing.T) {
+	next := three()
+	next.Sets[0] = ours("catbird", "v2", 3)
+	next.Sets[0].Update = OnDelete
+	inWorld(t, three(), func(t *testing.T, s *stage, w *world) {
+		take(t, s, Upgrade("nothing yet", next))
+		expect(t, w.since(), nil)
+		take(t, s, Drain("catbird-1"))
+		expectIn(t, w.what("FLAG"), map[string]string{"catbird-0": "v1 of v1", "catbird-1": "v2 of v2", "catbird-2": "v1 of v1"})
+	})
+}
+
+// What stands before the pods hears of a deletion its lag after it, while the hook
+// still waits and nobody has told the process.
+func TestEndpointGoesWithTheDeletion(t *testing.T) {
+	p := three()
+	p.Sets[0].Template.PreStopSeconds = 5
+	inWorld(t, p, func(t *testing.T, s *stage, w *world) {
+		var removed sync.WaitGroup
+		removed.Go(func() { take(t, s, Drain("catbird-2")) })
 		pass(worldLag - time.Millisecond)
 		if n := s.service.ready(); n != 3 {
 			t.Errorf("%d pods get requests already", n)
@@ -253,35 +183,8 @@ func TestEndpointGoesWithTheDeletion(t *testing.T) {
 		if n := s.service.ready(); n != 2 {
 			t.Errorf("%d pods get requests still", n)
 		}
+		expect(t, w.since(), nil)
 		removed.Wait()
-	})
-}
-
-// A pod that ends badly is a finding, and the rollout goes on, as it does there.
-func TestExitCodeIsFound(t *testing.T) {
-	inWorld(t, func(t *testing.T, s *stage, w *world) {
-		w.code = 3
-		if err := s.pods.replace(t.Context(), 1); err != nil {
-			t.Fatal(err)
-		}
-		if f := s.pods.found(); len(f) != 1 || !strings.Contains(f[0], "exit code 3") {
-			t.Errorf("found %q", f)
-		}
-	})
-}
-
-// A pod that falls silent gets no more requests when its readiness and the lag have
-// passed, and its liveness is a finding later.
-func TestSilentPodIsFound(t *testing.T) {
-	inWorld(t, func(t *testing.T, s *stage, w *world) {
-		w.answers("catbird-1", false)
-		pass(2*2*time.Second + worldLag)
-		if n, f := s.service.ready(), s.pods.found(); n != 2 || len(f) != 0 {
-			t.Errorf("%d pods get requests, found %q", n, f)
-		}
-		pass(3 * 10 * time.Second)
-		if f := s.pods.found(); len(f) != 1 || !strings.Contains(f[0], "catbird-1 did not answer") {
-			t.Errorf("found %q", f)
-		}
+		expect(t, w.since()[:1], []event{{sec(5) - worldLag, "catbird-2", "told"}})
 	})
 }

@@ -1,5 +1,6 @@
-// Package rehearsal says of a rendered chart what happens to its nodes' processes
-// in a rolling update: which one is stopped when, how, what it is asked, and with
-// which settings it runs. With it an update can be rehearsed without a cluster. It
-// starts nothing itself.
+// Package rehearsal says of a rendered chart what Kubernetes does with its nodes'
+// processes: which sets of them there are and how each is updated and scaled, how
+// one is started, asked and stopped, with which settings it runs, and how many may
+// be evicted. With it that can be rehearsed without a cluster. It starts nothing
+// itself.
 package rehearsal

@@ -1,10 +1,14 @@
 package rehearsal
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"slices"
+	"maps"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -13,17 +17,41 @@ import (
 	"catbird/charts/test/manifests"
 )
 
-// Plan is what Kubernetes does to the pods of one set, in seconds and in the order
-// of the pods' ordinals.
+// Plan is what Kubernetes does to the nodes' pods of one rendering.
 type Plan struct {
-	Name     string `json:"name"`
-	Replicas int    `json:"replicas"`
-	// Update is RollingUpdate or OnDelete. Order are the ordinals that an update
-	// replaces, one after another: each must have been ready for MinReadySeconds
-	// before the next one is stopped.
+	Sets    []Set    `json:"sets"` // in the order in which they are rendered
+	Budgets []Budget `json:"budgets"`
+}
+
+// Set is a StatefulSet. Times are in seconds.
+type Set struct {
+	Name string `json:"name"`
+	// Replicas are the pods at first. An autoscaler keeps between that and
+	// MaxReplicas; 0: there is none.
+	Replicas    int `json:"replicas"`
+	MaxReplicas int `json:"maxReplicas"`
+	// Management is Parallel or OrderedReady, Update RollingUpdate or OnDelete. A
+	// rolling update goes down to the ordinal Partition, and each pod must have been
+	// ready for MinReadySeconds before the next one is stopped.
+	Management      string `json:"management"`
 	Update          string `json:"update"`
-	Order           []int  `json:"order"`
+	Partition       int    `json:"partition"`
 	MinReadySeconds int    `json:"minReadySeconds"`
+	// Clients says whether the clients' service selects the pods.
+	Clients bool `json:"clients"`
+	// Settings are the variables of ConfigMaps. They are read when a container
+	// starts, whichever template it is of.
+	Settings map[string]string `json:"settings"`
+
+	Template `json:"template"`
+}
+
+// Template is what pods of one revision have in common.
+type Template struct {
+	// Revision differs wherever two templates do, as the name of a ControllerRevision.
+	Revision string   `json:"revision"`
+	Image    string   `json:"image"`
+	Args     []string `json:"args"`
 	// A pod is stopped by a wait of PreStopSeconds, then SIGTERM; it is killed
 	// TerminationGracePeriodSeconds after the beginning of that wait.
 	PreStopSeconds                int `json:"preStopSeconds"`
@@ -33,10 +61,9 @@ type Plan struct {
 	Liveness  *Probe `json:"livenessProbe"`
 	Readiness *Probe `json:"readinessProbe"`
 
-	Args  []string         `json:"args"`
 	Ports map[string]int32 `json:"ports"`
-	// Env are the variables that are known; From says where the others come
-	// from: "secret NAME KEY" or "field PATH".
+	// Env are the variables that the template spells out, which win over Settings;
+	// From says where the others come from: "secret NAME KEY" or "field PATH".
 	Env  map[string]string `json:"env"`
 	From map[string]string `json:"envFrom"`
 }
@@ -52,8 +79,22 @@ type Probe struct {
 	FailureThreshold    int32  `json:"failureThreshold"`
 }
 
-// Chart returns the plan of the nodes of the chart in dir, with the values of
-// files, later ones above earlier ones.
+// Variables returns the variables of a container that are known.
+func (s *Set) Variables() map[string]string {
+	all := maps.Clone(s.Settings)
+	for name := range s.From {
+		delete(all, name)
+	}
+	maps.Copy(all, s.Env)
+	return all
+}
+
+// name is what the chart's objects are called here, whatever the values say.
+const name = "catbird"
+
+// Chart returns the plan of the chart in dir, with the values of files, later ones
+// above earlier ones. Secrets are those of a release that is there already: what
+// the chart would make anew is the same in every plan.
 func Chart(dir string, files ...string) (*Plan, error) {
 	values := chart.Values{}
 	for _, file := range files {
@@ -67,13 +108,15 @@ func Chart(dir string, files ...string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A name of ours, whatever the values call the objects of the release.
-	const name = "catbird"
-	r, err := c.Render(chart.Merge(values, chart.Values{"fullnameOverride": name}), chart.Options{})
+	const namespace = "chat"
+	made := &corev1.Secret{Data: map[string][]byte{"CLUSTER_SECRET": []byte("kept"), "GOSSIP_KEY": []byte("kept")}}
+	made.Name, made.Namespace = name, namespace
+	r, err := c.Render(chart.Merge(values, chart.Values{"fullnameOverride": name, "namespaceOverride": namespace}),
+		chart.Options{Cluster: chart.With(made)})
 	if err != nil {
 		return nil, err
 	}
-	return Of(r.Objects, name)
+	return Of(r.Objects)
 }
 
 // Write writes the plan as JSON.
@@ -83,83 +126,110 @@ func (p *Plan) Write(w io.Writer) error {
 	return out.Encode(p)
 }
 
-// Of returns the plan of the set that is called name.
-func Of(objects []chart.Object, name string) (*Plan, error) {
-	set, err := chart.Find[appsv1.StatefulSet](objects, name)
+// Of returns the plan of what was rendered under the name catbird.
+func Of(objects []chart.Object) (*Plan, error) {
+	p := &Plan{Budgets: []Budget{}}
+	for _, o := range objects {
+		if _, ok := o.Typed.(*appsv1.StatefulSet); !ok {
+			continue
+		}
+		set, err := SetOf(objects, o.Name)
+		if err != nil {
+			return nil, err
+		}
+		p.Sets = append(p.Sets, *set)
+	}
+	var err error
+	p.Budgets, err = budgets(objects)
+	return p, err
+}
+
+// SetOf returns the set that is called name.
+func SetOf(objects []chart.Object, name string) (*Set, error) {
+	k, err := chart.Find[appsv1.StatefulSet](objects, name)
 	if err != nil {
 		return nil, err
 	}
-	pod := set.Spec.Template.Spec
-	c := pod.Containers[0]
-	p := &Plan{
-		Name: name, Replicas: 1, Update: string(set.Spec.UpdateStrategy.Type), MinReadySeconds: int(set.Spec.MinReadySeconds),
-		TerminationGracePeriodSeconds: int(*pod.TerminationGracePeriodSeconds),
-		Args:                          c.Args, Ports: map[string]int32{}, Env: map[string]string{}, From: map[string]string{},
+	s := &Set{
+		Name: name, Replicas: 1, Management: string(k.Spec.PodManagementPolicy), Update: string(k.Spec.UpdateStrategy.Type),
+		MinReadySeconds: int(k.Spec.MinReadySeconds), Settings: map[string]string{},
 	}
-	if set.Spec.Replicas != nil {
-		p.Replicas = int(*set.Spec.Replicas)
+	if rolling := k.Spec.UpdateStrategy.RollingUpdate; rolling != nil {
+		s.Partition = int(*rolling.Partition)
 	}
-	if rolling := set.Spec.UpdateStrategy.RollingUpdate; rolling != nil {
-		p.Order = order(p.Replicas, int(*rolling.Partition))
+	if scaler := scalerOf(objects, name); scaler != nil {
+		s.Replicas, s.MaxReplicas = int(*scaler.Spec.MinReplicas), int(scaler.Spec.MaxReplicas)
+	} else if k.Spec.Replicas != nil {
+		s.Replicas = int(*k.Spec.Replicas)
 	}
-	for _, port := range c.Ports {
-		p.Ports[port.Name] = port.ContainerPort
+	if s.Clients, err = served(objects, k); err != nil {
+		return nil, err
 	}
-	if c.Lifecycle != nil && c.Lifecycle.PreStop != nil {
-		p.PreStopSeconds = int(c.Lifecycle.PreStop.Sleep.Seconds)
-	}
-	p.Startup, p.Liveness, p.Readiness = p.probe(c.StartupProbe), p.probe(c.LivenessProbe), p.probe(c.ReadinessProbe)
-	return p, p.environment(objects, &c)
-}
-
-// order returns the ordinals from the highest one down to the partition.
-func order(replicas, partition int) []int {
-	out := []int{}
-	for i := partition; i < replicas; i++ {
-		out = append(out, i)
-	}
-	slices.Reverse(out)
-	return out
-}
-
-func (p *Plan) probe(k *corev1.Probe) *Probe {
-	if k == nil {
-		return nil
-	}
-	return &Probe{
-		Path: k.HTTPGet.Path, Port: p.Ports[k.HTTPGet.Port.StrVal],
-		InitialDelaySeconds: k.InitialDelaySeconds, PeriodSeconds: k.PeriodSeconds, TimeoutSeconds: k.TimeoutSeconds,
-		SuccessThreshold: max(1, k.SuccessThreshold), FailureThreshold: k.FailureThreshold,
-	}
-}
-
-// environment collects the variables as a kubelet does: those of ConfigMaps first,
-// then those that are written out.
-func (p *Plan) environment(objects []chart.Object, c *corev1.Container) error {
+	c := k.Spec.Template.Spec.Containers[0]
 	for _, from := range c.EnvFrom {
 		if from.ConfigMapRef == nil {
 			continue
 		}
 		m, err := chart.Find[corev1.ConfigMap](objects, from.ConfigMapRef.Name)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		for name, value := range m.Data {
-			p.Env[name] = value
+		maps.Copy(s.Settings, m.Data)
+	}
+	s.Template, err = templateOf(&k.Spec.Template)
+	return s, err
+}
+
+func templateOf(pod *corev1.PodTemplateSpec) (Template, error) {
+	text, err := json.Marshal(pod)
+	if err != nil {
+		return Template{}, err
+	}
+	sum := sha256.Sum256(text)
+	c := pod.Spec.Containers[0]
+	t := Template{
+		Revision: hex.EncodeToString(sum[:5]), Image: c.Image, Args: c.Args,
+		TerminationGracePeriodSeconds: int(*pod.Spec.TerminationGracePeriodSeconds),
+		Ports:                         map[string]int32{}, Env: map[string]string{}, From: map[string]string{},
+	}
+	for _, port := range c.Ports {
+		t.Ports[port.Name] = port.ContainerPort
+	}
+	if c.Lifecycle != nil && c.Lifecycle.PreStop != nil {
+		if c.Lifecycle.PreStop.Sleep == nil {
+			return t, errors.New("the hook before a stop does something else than wait")
+		}
+		t.PreStopSeconds = int(c.Lifecycle.PreStop.Sleep.Seconds)
+	}
+	for _, probe := range []*corev1.Probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
+		if probe != nil && probe.HTTPGet == nil {
+			return t, errors.New("a probe does something else than GET")
 		}
 	}
+	t.Startup, t.Liveness, t.Readiness = t.probe(c.StartupProbe), t.probe(c.LivenessProbe), t.probe(c.ReadinessProbe)
 	for _, e := range c.Env {
-		delete(p.Env, e.Name)
 		switch from := e.ValueFrom; {
 		case from == nil:
-			p.Env[e.Name] = e.Value
+			t.Env[e.Name] = e.Value
 		case from.SecretKeyRef != nil:
-			p.From[e.Name] = fmt.Sprintf("secret %s %s", from.SecretKeyRef.Name, from.SecretKeyRef.Key)
+			t.From[e.Name] = fmt.Sprintf("secret %s %s", from.SecretKeyRef.Name, from.SecretKeyRef.Key)
 		case from.FieldRef != nil:
-			p.From[e.Name] = "field " + from.FieldRef.FieldPath
+			t.From[e.Name] = "field " + from.FieldRef.FieldPath
 		default:
-			return fmt.Errorf("variable %s comes from somewhere unknown", e.Name)
+			return t, fmt.Errorf("variable %s comes from somewhere unknown", e.Name)
 		}
 	}
-	return nil
+	return t, nil
+}
+
+// probe returns a probe with what Kubernetes takes where nothing is said.
+func (t *Template) probe(k *corev1.Probe) *Probe {
+	if k == nil {
+		return nil
+	}
+	return &Probe{
+		Path: k.HTTPGet.Path, Port: t.Ports[k.HTTPGet.Port.StrVal], InitialDelaySeconds: k.InitialDelaySeconds,
+		PeriodSeconds: cmp.Or(k.PeriodSeconds, 10), TimeoutSeconds: cmp.Or(k.TimeoutSeconds, 1),
+		SuccessThreshold: cmp.Or(k.SuccessThreshold, 1), FailureThreshold: cmp.Or(k.FailureThreshold, 3),
+	}
 }
