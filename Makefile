@@ -51,7 +51,8 @@ bench: ## Measure what must be reached, as ratios, and print the table (FIGURES=
 
 # The time that everything in a release is given: that of the commit.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
-release: ## Build archives for four platforms, what is in them, the chart and checksums into dist/
+release: ## Build archives for four platforms, lists of their parts, the chart and checksums into dist/
+	rm -rf dist
 	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) go run ./internal/tools/release
 
 smoke: ## Try a deployment out through its clients' port (URL=https://…, with JWT_SECRET set, KEYS=file or TOKEN=file; HEALTH=no: only /xrpc is passed on)

@@ -66,12 +66,13 @@ var stamped = []struct {
 	place *regexp.Regexp
 }{
 	{regexp.MustCompile(`(^|/)Chart\.yaml$`), regexp.MustCompile(`(?m)^((?:version|appVersion): "?)\d+\.\d+\.\d+`)},
+	{regexp.MustCompile(`^docker-compose\.yml$`), regexp.MustCompile(`(image: \S+:\$\{VERSION:-)dev`)},
 	{regexp.MustCompile(`^k8s/.*\.yaml$`), regexp.MustCompile(`(?m)^(\s+app\.kubernetes\.io/version: |\s+image: \S*catbird:)\d+\.\d+\.\d+`)},
 }
 
-// read returns a file for an archive of version. What names the version of the
-// chart, which may be the next one, gets the exact one, so that what is installed
-// from an archive asks for the image of the same commit.
+// read returns a file for an archive of version. What names no version, or that of
+// the chart, which may be the next one, gets the exact one, so that what is
+// installed from an archive asks for the image of the same commit.
 func read(file, name, version string) ([]byte, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {

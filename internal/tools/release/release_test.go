@@ -177,6 +177,9 @@ func TestArchiveHoldsWhatInstallingNeeds(t *testing.T) {
 	if text := data[folder+"/k8s/base/statefulset-catbird.yaml"]; !bytes.Contains(text, []byte("image: catbird:"+version+"\n")) {
 		t.Error("the manifests ask for another image")
 	}
+	if text := data[folder+"/docker-compose.yml"]; !bytes.Contains(text, []byte("image: ${IMAGE:-catbird}:${VERSION:-"+version+"}\n")) {
+		t.Error("docker compose asks for another image")
+	}
 	var list bom
 	text, err := os.ReadFile(filepath.Join(out, folder+".cdx.json"))
 	if err != nil {
