@@ -2,8 +2,11 @@
 # manager, nobody but a user without a name or a home.
 #
 #   docker build -t catbird .                              for this machine
-#   make image                                             the same with the version from git
+#   make image                                             the same, tagged and labelled with the version
 #   make image PLATFORMS=linux/amd64,linux/arm64 PUSH=1    for several, to a registry
+#
+# Where no VERSION is given the programs have the one that git says. An image of
+# a folder without .git has the one of the changelog.
 
 # The compiler runs on the builder's own platform, whatever it compiles for.
 ARG GO_VERSION=1.26
@@ -16,11 +19,12 @@ COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download
 
 COPY . .
-ARG VERSION=dev
+ARG VERSION=
 ARG TARGETOS TARGETARCH
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    version="${VERSION:-$(sh tools/version.sh partial)}" && test -n "$version" && \
     GOOS=${TARGETOS} GOARCH=${TARGETARCH} go build -trimpath -buildvcs=false \
-    -ldflags "-s -w -X catbird/internal/obs.version=${VERSION}" \
+    -ldflags "-s -w -X catbird/internal/obs.version=$version" \
     -o /rootfs/usr/local/bin/ ./cmd/catbird-server ./cmd/catbirdctl
 
 # What a static binary still looks for: whom to trust, and who it is. DATA_DIR
@@ -32,7 +36,8 @@ RUN mkdir -p /rootfs/etc/ssl/certs /rootfs/data \
     && chown 65532:65532 /rootfs/data && chmod 0700 /rootfs/data
 
 FROM scratch
-ARG VERSION=dev
+# A label can only say what is given.
+ARG VERSION=
 ARG REVISION=
 LABEL org.opencontainers.image.title="catbird" \
       org.opencontainers.image.description="Delivery service for end-to-end encrypted group chat (MLS)" \

@@ -3,8 +3,9 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -X catbird/internal/obs.version=$(VERSION)
+# Without a v: 1.2.3 for what is tagged v1.2.3, else 1.2.4-next and the commit.
+VERSION ?= $(shell sh tools/version.sh)
+LDFLAGS  = -s -w -X catbird/internal/obs.version=$(VERSION)
 BIN     := bin
 TOOLS   := .tools
 
@@ -14,7 +15,7 @@ TOOLS   := .tools
 SERVERS := go run ./internal/tools/withservers --
 TEST    := go test -p 2 -timeout 15m
 
-.PHONY: help run build test vet lint fmt bench model soak chaos smoke release fuzz cover clean tools chart image
+.PHONY: help run build test vet lint fmt bench model soak chaos smoke release fuzz cover clean tools chart image rehearse version
 
 help: ## List what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -50,7 +51,8 @@ bench: ## Measure what must be reached, as ratios, and print the table (FIGURES=
 
 # The time that everything in a release is given: that of the commit.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
-release: ## Build archives for four platforms, what is in them, the chart and checksums into dist/
+release: ## Build archives for four platforms, lists of their parts, the chart and checksums into dist/
+	rm -rf dist
 	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) go run ./internal/tools/release
 
 smoke: ## Try a deployment out through its clients' port (URL=https://…, with JWT_SECRET set, KEYS=file or TOKEN=file; HEALTH=no: only /xrpc is passed on)
@@ -96,9 +98,13 @@ rehearse: ## Rehearse what Kubernetes does to the chart's pods, without Kubernet
 
 IMAGE     ?= catbird
 PLATFORMS ?=
-image: ## Build the container image (IMAGE=name; PLATFORMS=linux/amd64,linux/arm64 PUSH=1: for several, to a registry)
-	docker $(if $(PLATFORMS),buildx build --platform $(PLATFORMS),build) $(if $(PUSH),--push) \
+image: ## Build the container image IMAGE:VERSION (PUSH=1: and push it; PLATFORMS=linux/amd64,linux/arm64 PUSH=1: for several)
+	docker $(if $(PLATFORMS),buildx build --platform $(PLATFORMS) $(if $(PUSH),--push),build) \
 		--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null) -t $(IMAGE):$(VERSION) .
+	$(if $(PUSH),$(if $(PLATFORMS),,docker push $(IMAGE):$(VERSION)))
+
+version: ## Say what the version is
+	@echo $(VERSION)
 
 clean: ## Remove what was built
 	rm -rf $(BIN) $(TOOLS) dist coverage.out

@@ -26,7 +26,7 @@ import (
 
 // version is what the built server says it is, by the flag that the Dockerfile
 // and the Makefile give to the linker.
-const version = "v0.0.0-chart"
+const version = "0.0.0-chart"
 
 var build = sync.OnceValues(func() (string, error) {
 	file := filepath.Join(binaries, "catbird-server")

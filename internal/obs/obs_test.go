@@ -94,7 +94,8 @@ func TestVersion(t *testing.T) {
 		info debug.BuildInfo
 		want string
 	}{
-		{debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}}, "v1.2.3"},
+		{debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}}, "1.2.3"},
+		{debug.BuildInfo{Main: debug.Module{Version: "v1.2.4-0.20260131120000-0123456789ab+dirty"}}, "1.2.4-0.20260131120000-0123456789ab+dirty"},
 		{debug.BuildInfo{Main: debug.Module{Version: "(devel)"}}, "dev"},
 		{debug.BuildInfo{Settings: vcs("false")}, "dev-0123456789ab"},
 		{debug.BuildInfo{Settings: vcs("true")}, "dev-0123456789ab-dirty"},

@@ -1,12 +1,15 @@
 package obs
 
-import "runtime/debug"
+import (
+	"runtime/debug"
+	"strings"
+)
 
-// version is set by the linker: -X catbird/internal/obs.version=v1.2.3.
+// version is set by the linker: -X catbird/internal/obs.version=1.2.3.
 var version string
 
-// Version returns the version of this build: what the linker was told, else
-// the revision that it was built from, else "dev".
+// Version returns the version of this build, without a v: what the linker was
+// told, else the one that go build has from git, else "dev".
 func Version() string {
 	if version != "" {
 		return version
@@ -20,7 +23,8 @@ func Version() string {
 
 func versionFrom(info *debug.BuildInfo) string {
 	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
+		// 1.2.3, or 1.2.4-0.20260131120000-0123456789ab+dirty where there is no tag.
+		return strings.TrimPrefix(v, "v")
 	}
 	revision, dirty := "", ""
 	for _, s := range info.Settings {

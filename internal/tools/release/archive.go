@@ -17,7 +17,8 @@ import (
 // entry is a file of an archive.
 type entry struct {
 	name string // in the archive, with slashes
-	file string // what it holds
+	file string // what it holds, unless data is set
+	data []byte
 	mode int64
 }
 
@@ -43,7 +44,10 @@ func writeArchive(target string, entries []entry, at time.Time) (err error) {
 }
 
 func (e entry) write(t *tar.Writer, at time.Time) error {
-	data, err := os.ReadFile(e.file)
+	data, err := e.data, error(nil)
+	if data == nil {
+		data, err = os.ReadFile(e.file)
+	}
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func build(ctx context.Context, root, dir, on, version string) ([]string, error)
 	}
 	args := []string{
 		"build", "-trimpath", "-buildvcs=false",
-		"-ldflags", "-s -w -buildid= -X catbird/internal/obs.version=v" + version, "-o", dir + string(filepath.Separator),
+		"-ldflags", "-s -w -buildid= -X catbird/internal/obs.version=" + version, "-o", dir + string(filepath.Separator),
 	}
 	var files []string
 	for _, p := range programs {
@@ -42,19 +42,22 @@ func archiveName(version, on string) string {
 	return "catbird_" + version + "_" + strings.ReplaceAll(on, "/", "_")
 }
 
-// documents are what goes beside the programs, by its place in the module.
-var documents = []string{
-	"LICENSE", "README.md", changelogFile, "deploy/systemd/catbird-server.service", "deploy/systemd/catbird.env",
-}
-
 // entriesOf returns what an archive holds, all of it in one folder.
-func entriesOf(folder, root string, binaries []string) []entry {
+func entriesOf(folder, root, version string, binaries []string) ([]entry, error) {
 	var all []entry
 	for _, b := range binaries {
 		all = append(all, entry{name: folder + "/" + filepath.Base(b), file: b, mode: 0o755})
 	}
-	for _, d := range documents {
-		all = append(all, entry{name: folder + "/" + d, file: filepath.Join(root, filepath.FromSlash(d)), mode: 0o644})
+	files, err := documents(root)
+	if err != nil {
+		return nil, err
 	}
-	return all
+	for _, name := range files {
+		data, err := read(filepath.Join(root, filepath.FromSlash(name)), name, version)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, entry{name: folder + "/" + name, data: data, mode: 0o644})
+	}
+	return all, nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -11,36 +10,25 @@ import (
 	"time"
 )
 
-// packChart writes the chart in folder as helm package does: all of its files
-// in a folder of the chart's name, without those that .helmignore names.
-func packChart(target, folder string, at time.Time) error {
+// packChart writes the chart in folder as helm package --version --app-version
+// does: all of its files in a folder of the chart's name, without those that
+// .helmignore names.
+func packChart(target, folder, version string, at time.Time) error {
 	ignored, err := ignoreRules(filepath.Join(folder, ".helmignore"))
 	if err != nil {
 		return err
 	}
+	files, err := filesIn(folder, ignored)
+	if err != nil {
+		return fmt.Errorf("listing the chart: %w", err)
+	}
 	var entries []entry
-	err = filepath.WalkDir(folder, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || p == folder {
-			return err
-		}
-		if ignored.match(d.Name(), d.IsDir()) {
-			if d.IsDir() {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		if d.IsDir() {
-			return nil
-		}
-		rel, err := filepath.Rel(folder, p)
+	for _, name := range files {
+		data, err := read(filepath.Join(folder, filepath.FromSlash(name)), name, version)
 		if err != nil {
 			return err
 		}
-		entries = append(entries, entry{name: path.Join("catbird", filepath.ToSlash(rel)), file: p, mode: 0o644})
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("listing the chart: %w", err)
+		entries = append(entries, entry{name: path.Join("catbird", name), data: data, mode: 0o644})
 	}
 	// Chart.yaml comes first, for those who read no further; else by name.
 	slices.SortStableFunc(entries, func(a, b entry) int {

@@ -1,7 +1,9 @@
 // Command release builds what is published of a version: for each platform an
-// archive with the programs and what is needed to install them, and a list of
-// what they are made of (CycloneDX); the chart; and checksums of all. Built twice
-// from one commit with one version of Go, they are the same to the byte.
+// archive with the programs, the manuals and what is needed to install and watch
+// them, and a list of what they are made of (CycloneDX); the chart; and checksums
+// of all. Built twice from one commit with one version of Go, they are the same
+// to the byte. It builds nothing where the version, the chart, the changelog and
+// the manuals contradict each other.
 //
 // It neither tags nor uploads anything.
 package main
@@ -46,8 +48,11 @@ func run(args []string) int {
 }
 
 func (c *cli) release(ctx context.Context) error {
-	version, err := versionOf(c.Root)
+	version, err := versionOf(ctx, c.Root)
 	if err != nil {
+		return err
+	}
+	if err := check(ctx, c.Root, version); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(c.Out, 0o755); err != nil {
@@ -63,7 +68,7 @@ func (c *cli) release(ctx context.Context) error {
 		made = append(made, files...)
 	}
 	chart := filepath.Join(c.Out, "catbird-"+version+".tgz")
-	if err := packChart(chart, filepath.Join(c.Root, chartFolder), at); err != nil {
+	if err := packChart(chart, filepath.Join(c.Root, filepath.FromSlash(chartFolder)), version, at); err != nil {
 		return fmt.Errorf("packing the chart: %w", err)
 	}
 	made = append(made, chart)
@@ -89,7 +94,10 @@ func (c *cli) platform(ctx context.Context, version, on string, at time.Time) ([
 	}
 	name := archiveName(version, on)
 	archive := filepath.Join(c.Out, name+".tar.gz")
-	entries := entriesOf(name, c.Root, binaries)
+	entries, err := entriesOf(name, c.Root, version, binaries)
+	if err != nil {
+		return nil, err
+	}
 	if err := writeArchive(archive, entries, at); err != nil {
 		return nil, fmt.Errorf("writing the archive: %w", err)
 	}

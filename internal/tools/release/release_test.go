@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -24,38 +25,6 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const module = "../../.." // this one
-
-// The chart and the changelog of this module agree on a version.
-func TestVersionsAgree(t *testing.T) {
-	if v, err := versionOf(module); err != nil {
-		t.Error(err)
-	} else if !strings.HasPrefix(v, "0.") && !strings.HasPrefix(v, "1.") {
-		t.Errorf("version %q", v)
-	}
-}
-
-func TestAgree(t *testing.T) {
-	chart := func(version, app string) string { return fmt.Sprintf("version: %s\nappVersion: %q\n", version, app) }
-	for _, test := range []struct{ name, chart, changes, want string }{
-		{"released", chart("1.2.3", "1.2.3"), "# Changelog\n\n## Unreleased\n\n## 1.2.3 (2026-01-01)\n## 1.2.2\n", "1.2.3"},
-		{"in brackets", chart("1.2.3", "1.2.3"), "## [1.2.3] - 2026-01-01\n", "1.2.3"},
-		{"not yet", chart("1.3.0", "1.3.0"), "## Unreleased\n\n## 1.2.3\n", "1.3.0-next"},
-		{"nothing released", chart("0.1.0", "0.1.0"), "## Unreleased\n", "0.1.0-next"},
-		{"10 is more than 9", chart("0.10.0", "0.10.0"), "## 0.9.0\n", "0.10.0-next"},
-		{"the chart was forgotten", chart("1.2.3", "1.2.3"), "## 1.3.0\n", ""},
-		{"the service was forgotten", chart("1.3.0", "1.2.3"), "## 1.3.0\n", ""},
-		{"no version", chart("latest", "latest"), "## 1.3.0\n", ""},
-		{"leading zero", chart("1.02.3", "1.02.3"), "## 1.2.3\n", ""},
-		{"a pre-release in the changelog", chart("1.2.3", "1.2.3"), "## 1.2.3-rc1\n", ""},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			got, err := agree([]byte(test.chart), []byte(test.changes))
-			if got != test.want || (err == nil) != (test.want != "") {
-				t.Errorf("version %q, %v; want %q", got, err, test.want)
-			}
-		})
-	}
-}
 
 // small makes a module with programs that are quickly built, and the documents
 // and the chart of this one.
@@ -71,23 +40,48 @@ func small(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
+	write(versionScript, fileOf(t, versionScript))
 	write("go.mod", "module catbird\n\ngo 1.26\n")
 	write("internal/obs/obs.go", "package obs\n\nvar version string\n\nfunc Version() string { return version }\n")
 	for _, p := range programs {
 		write("cmd/"+p+"/main.go", "package main\n\nimport \"catbird/internal/obs\"\n\nfunc main() { println(obs.Version()) }\n")
 	}
-	for _, d := range documents {
-		text, err := os.ReadFile(filepath.Join(module, d))
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(d, string(text))
-	}
-	if err := os.CopyFS(filepath.Join(root, chartFolder), os.DirFS(filepath.Join(module, chartFolder))); err != nil {
-		t.Fatal(err)
+	write(chartFolder+"/.helmignore", fileOf(t, chartFolder+"/.helmignore"))
+	for _, d := range shipped(t) {
+		write(d, fileOf(t, d))
 	}
 	write(chartFolder+"/values.yaml.orig", "left by an editor")
 	return root
+}
+
+// fileOf returns a file of this module.
+func fileOf(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(module, filepath.FromSlash(name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// shipped returns what goes beside the programs of this module.
+func shipped(t *testing.T) []string {
+	t.Helper()
+	files, err := documents(module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// versionIn returns the version of what is in root.
+func versionIn(t *testing.T, root string) string {
+	t.Helper()
+	version, err := versionOf(t.Context(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return version
 }
 
 func releaseTo(t *testing.T, root string) (out string) {
@@ -168,20 +162,23 @@ func contents(t *testing.T, file string) (names []string, data map[string][]byte
 }
 
 func TestArchiveHoldsWhatInstallingNeeds(t *testing.T) {
-	out := releaseTo(t, small(t))
-	version, err := versionOf(module)
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := small(t)
+	out, version := releaseTo(t, root), versionIn(t, root)
 	folder := archiveName(version, runtime.GOOS+"/"+runtime.GOARCH)
 	_, data := contents(t, filepath.Join(out, folder+".tar.gz"))
-	for _, name := range append(slices.Clone(programs), documents...) {
+	for _, name := range append(slices.Clone(programs), shipped(t)...) {
 		if len(data[folder+"/"+name]) == 0 {
 			t.Errorf("the archive holds no %s", name)
 		}
 	}
-	if !bytes.Contains(data[folder+"/catbirdctl"], []byte("v"+version)) {
+	if !bytes.Contains(data[folder+"/catbirdctl"], []byte(version)) {
 		t.Error("the programs do not know their version")
+	}
+	if text := data[folder+"/k8s/base/statefulset-catbird.yaml"]; !bytes.Contains(text, []byte("image: catbird:"+version+"\n")) {
+		t.Error("the manifests ask for another image")
+	}
+	if text := data[folder+"/docker-compose.yml"]; !bytes.Contains(text, []byte("image: ${IMAGE:-catbird}:${VERSION:-"+version+"}\n")) {
+		t.Error("docker compose asks for another image")
 	}
 	var list bom
 	text, err := os.ReadFile(filepath.Join(out, folder+".cdx.json"))
@@ -241,21 +238,21 @@ func TestListNamesModules(t *testing.T) {
 }
 
 func TestChartIsPackedWhole(t *testing.T) {
-	out := releaseTo(t, small(t))
-	version, err := versionOf(module)
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := small(t)
+	out, version := releaseTo(t, root), versionIn(t, root)
 	names, data := contents(t, filepath.Join(out, "catbird-"+version+".tgz"))
 	if len(names) == 0 || names[0] != "catbird/Chart.yaml" {
 		t.Errorf("the chart begins with %q", names)
 	}
 	chart := os.DirFS(filepath.Join(module, chartFolder))
-	err = fs.WalkDir(chart, ".", func(p string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(chart, ".", func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		want, err := fs.ReadFile(chart, p)
+		if p == "Chart.yaml" { // what helm says of a package is what it is called
+			want = regexp.MustCompile(`(?m)^(version: |appVersion: ")[0-9.]+`).ReplaceAll(want, []byte("${1}"+version))
+		}
 		if got, ok := data["catbird/"+p]; !ok || !bytes.Equal(got, want) {
 			t.Errorf("the package lacks %s, or has another", p)
 		}
@@ -304,6 +301,16 @@ func TestBuildThatFails(t *testing.T) {
 		if err := c.release(t.Context()); err == nil {
 			t.Errorf("%+v: no error", c)
 		}
+	}
+	if err := os.WriteFile(filepath.Join(root, changelogFile), []byte("## 99.0.0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := cli{Root: root, Out: filepath.Join(t.TempDir(), "dist"), On: []string{runtime.GOOS + "/" + runtime.GOARCH}}
+	if err := c.release(t.Context()); err == nil || !strings.Contains(err.Error(), "is still at") {
+		t.Errorf("a chart that was forgotten is released: %v", err)
+	}
+	if _, err := os.Stat(c.Out); err == nil {
+		t.Error("something was built of it")
 	}
 	if code := run([]string{"--root", root}); code == 0 {
 		t.Error("without a time for the files it succeeds")
