@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -11,8 +12,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"crypto/elliptic"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"go.uber.org/goleak"

@@ -66,6 +66,7 @@ func (memory) Fold(context.Context, []string) error                       { retu
 func (memory) Append(context.Context, []*conversation.Unit) ([]persistence.AppendOutcome, error) {
 	return nil, persistence.ErrUnavailable
 }
+
 func (memory) Lookup(context.Context, []string, []persistence.Ref) ([]*conversation.Earlier, error) {
 	return nil, persistence.ErrUnavailable
 }

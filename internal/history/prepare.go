@@ -24,7 +24,6 @@ type call struct {
 	key    int    // the same for attempts with the same key, from 1; 0: no other attempt has it
 	body   uint64 // what is asked for, without the key
 	sum    uint64 // the same for changes that do the same
-
 }
 
 // request says which operations are attempts of one request.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -18,7 +19,6 @@ import (
 	"catbird/internal/app"
 	"catbird/internal/app/apptest"
 	"catbird/internal/config"
-	"log/slog"
 )
 
 // childVariable makes the test's binary a node, on the data in the folder that

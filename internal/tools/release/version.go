@@ -88,10 +88,11 @@ func agree(chart, changes []byte, version string) (string, error) {
 	case c.AppVersion != c.Version:
 		return "", fmt.Errorf("%s has version %s and appVersion %s: they are released together, so set both to the same", chartFile, c.Version, c.AppVersion)
 	}
-	newest, released := "", semver{}
+	newest := ""
 	if m := section.FindSubmatch(changes); m != nil {
 		newest = string(m[1])
-		if released, err = parseVersion(newest); err != nil {
+		released, err := parseVersion(newest)
+		if err != nil {
 			return "", fmt.Errorf("newest version in %s: %w", changelogFile, err)
 		}
 		if own.before(released) {
