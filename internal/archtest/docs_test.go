@@ -5,6 +5,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -13,7 +14,7 @@ import (
 )
 
 // manuals are what operators work by.
-var manuals = []string{"docs/operations.md", "docs/migration.md", "docs/troubleshooting.md", runbooksFile}
+var manuals = []string{"docs/operations.md", "docs/kubernetes.md", "docs/migration.md", "docs/troubleshooting.md", runbooksFile}
 
 // anchorsOf returns the anchors of the headings of a Markdown text.
 func anchorsOf(text string) map[string]bool {
@@ -182,5 +183,45 @@ func TestManualsCallTheServerAsItUnderstands(t *testing.T) {
 	}
 	if n < 5 {
 		t.Errorf("only %d calls were found", n)
+	}
+}
+
+var (
+	figureName = regexp.MustCompile(`\bP\d+\b`)
+	number     = regexp.MustCompile(`\d[\d,.]*\d|\d`)
+)
+
+// What operators size by is what was measured: a number that names its figure
+// stands in that figure's row, and the figure is one that can be measured again.
+func TestSizesAreThoseThatWereMeasured(t *testing.T) {
+	measured := map[string]string{}
+	for line := range strings.Lines(read(t, "docs/performance.md")) {
+		if name := figureName.FindString(line); name != "" && strings.HasPrefix(line, "| "+name+" ") {
+			measured[name] = line
+		}
+	}
+	rows := 0
+	for line := range strings.Lines(read(t, "docs/operations.md")) {
+		cells := strings.Split(strings.TrimSpace(line), "|")
+		if len(cells) < 5 || !figureName.MatchString(cells[3]) {
+			continue
+		}
+		rows++
+		var source string
+		for _, name := range figureName.FindAllString(cells[3], -1) {
+			if measured[name] == "" {
+				t.Errorf("performance.md has no %s, of which operations.md says %s", name, strings.TrimSpace(cells[1]))
+			}
+			source += measured[name]
+		}
+		value, _, _ := strings.Cut(cells[2], ":") // what is made of it stands behind
+		for _, n := range number.FindAllString(value, -1) {
+			if !slices.Contains(number.FindAllString(source, -1), n) {
+				t.Errorf("operations.md says %s of %q, which is not in the rows of %s", n, strings.TrimSpace(cells[1]), strings.TrimSpace(cells[3]))
+			}
+		}
+	}
+	if rows < 9 {
+		t.Errorf("%d rows name a figure", rows)
 	}
 }

@@ -44,6 +44,9 @@ func Node(ctx context.Context, o Options) ([]Row, error) {
 	if err := add("P7", func() (Row, error) { return memoryPerActor(ctx, o.Actors) }); err != nil {
 		return nil, err
 	}
+	if err := add("P12", func() (Row, error) { return bytesOfRows(ctx) }); err != nil {
+		return nil, err
+	}
 	if slices.ContainsFunc([]string{"P1", "P2", "P3", "P5"}, o.wants) {
 		if err := withDatabase(ctx, o, add); err != nil {
 			return nil, err
