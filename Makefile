@@ -57,7 +57,8 @@ release: ## Build archives for four platforms, lists of their parts, the chart a
 
 smoke: ## Try a deployment out through its clients' port (URL=https://…, with JWT_SECRET set, KEYS=file or TOKEN=file; HEALTH=no: only /xrpc is passed on)
 	@test -n "$(URL)" || { echo "make smoke URL=https://…: the clients' port of what is to be tried out"; exit 2; }
-	@go run ./cmd/catbirdctl smoke --url "$(URL)" $(if $(KEYS),--keys "$(KEYS)") $(if $(TOKEN),--token "$(TOKEN)") \
+	@mkdir -p $(BIN) && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/catbirdctl
+	@$(BIN)/catbirdctl smoke --url "$(URL)" $(if $(KEYS),--keys "$(KEYS)") $(if $(TOKEN),--token "$(TOKEN)") \
 		$(if $(filter no,$(HEALTH)),--without-health)
 
 # Its settings are variables that the program reads: docs/chaos.md lists them.

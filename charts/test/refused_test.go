@@ -71,6 +71,12 @@ var refused = map[string]struct{ values, says string }{
 	"too few connections":       {`config: {DATABASE_MAX_CONNECTIONS: 2}`, "/config/DATABASE_MAX_CONNECTIONS"},
 	"no level":                  {`config: {LOG_LEVEL: verbose}`, "/config/LOG_LEVEL"},
 	"no collector":              {`config: {OTEL_EXPORTER_OTLP_ENDPOINT: "collector:4317"}`, "/config/OTEL_EXPORTER_OTLP_ENDPOINT"},
+	"spread by nothing":         {`topologySpreadConstraints: [{maxSkew: 2, topologyKey: rack, whenUnsatisfiable: ScheduleAnyway}]`, "/topologySpreadConstraints/0"},
+	"a peer that is nobody":     {`networkPolicy: {internal: [{}]}`, "/networkPolicy/internal/0"},
+	"a metric of no kind":       {`autoscaling: {extraMetrics: [{type: Bogus}]}`, "/autoscaling/extraMetrics/0/type"},
+	"a host twice":              {`ingress: {enabled: true, hosts: [a, a]}`, "/ingress/hosts"},
+	"no time of day":            {`check: {schedule: "99 99 * * *"}`, "/check/schedule"},
+	"four fields":               {`check: {schedule: "1 2 * *"}`, "/check/schedule"},
 	"no cron":                   {`check: {schedule: daily}`, "/check/schedule"},
 	"no span":                   {`check: {since: "two days"}`, "/check/since"},
 	// Values that do not fit each other.
@@ -100,6 +106,17 @@ var refused = map[string]struct{ values, says string }{
 	"one name for all":           {`extraEnv: [{name: NODE_NAME, value: a}]`, "extraEnv: NODE_NAME is set by the name of the pod"},
 	"a variable twice":           {`extraEnv: [{name: A, value: a}, {name: A, value: b}]`, "extraEnv: A stands there twice"},
 	"a container of the chart":   {`sidecars: [{name: catbird, image: a}]`, "sidecars: catbird stands there twice, or is the chart's own"},
+	"two containers of a name":   {`{initContainers: [{name: w, image: a}], sidecars: [{name: w, image: a}]}`, "sidecars: w stands there twice"},
+	"before the server as it":    {`initContainers: [{name: catbird, image: a}]`, "initContainers: catbird stands there twice, or is"},
+	"as the migration":           {`{migration: {job: {enabled: true}}, initContainers: [{name: migrate, image: a}]}`, "initContainers: migrate stands there twice, or is"},
+	"two mounts at a place":      {`{extraVolumes: [{name: a, emptyDir: {}}], extraVolumeMounts: [{name: a, mountPath: /x}, {name: a, mountPath: /x}]}`, "extraVolumeMounts: /x stands there twice"},
+	"a mount over the data":      {`{replicas: 1, redis: {enabled: false}, database: {embedded: {enabled: true}}, extraVolumes: [{name: a, emptyDir: {}}], extraVolumeMounts: [{name: a, mountPath: /data}]}`, "/data stands there twice, or is the chart's own"},
+	"a port of the server's":     {`sidecars: [{name: a, image: a, ports: [{name: http, containerPort: 1}]}]`, "sidecars: a has a port http"},
+	"spread twice":               {`topologySpreadConstraints: [{maxSkew: 2, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: ScheduleAnyway, labelSelector: {}}]`, "set spread.host to none"},
+	"spread over zones twice":    {`topologySpreadConstraints: [{maxSkew: 2, topologyKey: topology.kubernetes.io/zone, whenUnsatisfiable: ScheduleAnyway, labelSelector: {}}]`, "set spread.zone to none"},
+	"a byte of memory":           {`resources: {requests: {memory: 1}, limits: {memory: 1}}`, "resources.limits.memory: 1 is less than"},
+	"everybody away":             {`podDisruptionBudget: {maxUnavailable: "100%"}`, "all of the 3 nodes could be evicted at once"},
+	"nobody has to stay":         {`podDisruptionBudget: {maxUnavailable: "", minAvailable: 0}`, "all of the 3 nodes could be evicted at once"},
 	"a mount of nothing":         {`extraVolumeMounts: [{name: ca, mountPath: /ca}]`, "extraVolumeMounts: there is no volume ca"},
 	"a port for nobody":          {`service: {nodePort: 30080}`, "service.nodePort: belongs to"},
 	"a policy for nobody":        {`service: {externalTrafficPolicy: Local}`, "service.externalTrafficPolicy: belongs to"},
@@ -129,6 +146,15 @@ func TestWrongValuesAreRefused(t *testing.T) {
 				t.Errorf("says %q, want something with %q", err, test.says)
 			}
 		})
+	}
+}
+
+// The daily check may come when cron can say it.
+func TestSchedulesAreTaken(t *testing.T) {
+	for _, schedule := range []string{"17 3 * * *", "@daily", "*/15 0-6 1,15 * MON-FRI", "0 0 1 JAN,JUL 0", "5,35 * * * 7"} {
+		if _, err := open(t).Render(values(t, fmt.Sprintf("check: {schedule: %q}", schedule)), chart.Options{}); err != nil {
+			t.Errorf("%s: %v", schedule, err)
+		}
 	}
 }
 

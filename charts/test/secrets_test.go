@@ -86,6 +86,7 @@ func TestNotesSayWhatIsMissing(t *testing.T) {
 		"jwtSecret: {value: a}":                 "Generated, and kept over upgrades with helm: clusterSecret and gossipKey",
 		"networkPolicy: {enabled: false}":       "keep the port 8081",
 		"updateStrategy: {partition: 2}":        "catbird-0 to catbird-1 stay as they are",
+		"config: {REQUEST_TIMEOUT: 1m30s}":      "A request may take 1m30s (config.REQUEST_TIMEOUT), and a leaving node waits for 35 s",
 		"check: {enabled: false}":               "has nothing to go by",
 		"canary: {enabled: true, partition: 1}": "catbird-canary-0 to catbird-canary-0 stay",
 		"canary: {enabled: true}":               "3 nodes and 1 of the canary in chat",

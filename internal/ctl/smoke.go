@@ -31,7 +31,7 @@ func Smoke(w io.Writer, r smoke.Report) error {
 	}
 	where := "no conversation: nobody's tokens were at hand"
 	if r.Convo != "" {
-		where = "conversation " + r.Convo
+		where = "conversation " + r.Convo + " stays, where it was created: its last member cannot leave"
 	}
 	_, err := fmt.Fprintf(w, "\n%s: %d of %d steps passed in %s; %s\n",
 		verdict, results[smoke.Passed], len(r.Steps), took(r.Seconds), where)

@@ -156,6 +156,17 @@ it starts.
 {{- ternary $cores (mulf $cores 1000) (hasSuffix "m" $text) | ceil | int64 }}
 {{- end }}
 
+{{/* A duration such as 1m30s in seconds. */}}
+{{- define "catbird.seconds" -}}
+{{- $units := dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0 }}
+{{- $sum := 0.0 }}
+{{- range regexFindAll "[0-9.]+[a-z]+" . -1 }}
+{{- $unit := regexFind "[a-z]+$" . }}
+{{- $sum = addf $sum (mulf (trimSuffix $unit . | float64) (get $units $unit)) }}
+{{- end }}
+{{- $sum }}
+{{- end }}
+
 {{/* Seconds from the start of preStop to the end of an orderly stop. */}}
 {{- define "catbird.leaving" -}}
 {{- $s := .Values.shutdown }}

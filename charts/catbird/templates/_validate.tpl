@@ -88,6 +88,11 @@ message says what to do. The schema has seen to it that every value is there.
 {{- if $v.canary.enabled }}{{ $nodes = add $nodes (int $v.canary.replicas) | int }}{{ end }}
 {{- $share := trimSuffix "%" $stay | default "0" | int }}
 {{- if hasSuffix "%" $stay }}{{ $share = divf (mulf $share $nodes) 100 | ceil | int }}{{ end }}
+{{- $gone := trimSuffix "%" $away | default "0" | int }}
+{{- if hasSuffix "%" $away }}{{ $gone = divf (mulf $gone $nodes) 100 | ceil | int }}{{ end }}
+{{- if and (include "catbird.several" .) (or (ge $gone $nodes) (regexMatch "^0+%?$" $stay)) }}
+{{- fail (printf "podDisruptionBudget: all of the %d nodes could be evicted at once: lower maxUnavailable or raise minAvailable" $nodes) }}
+{{- end }}
 {{- if and (include "catbird.several" .) (or (regexMatch "^0+%?$" $away) (ge $share $nodes)) }}
 {{- fail (printf "podDisruptionBudget: none of the %d nodes could ever be evicted, and no machine be drained: raise maxUnavailable or lower minAvailable" $nodes) }}
 {{- end }}
@@ -134,23 +139,48 @@ message says what to do. The schema has seen to it that every value is there.
 {{- fail (printf "extraArgs: %s is set by %s" $flag (get $by $name)) }}
 {{- end }}
 {{- end }}
-{{- range $key := list "extraEnv" "extraVolumes" "initContainers" "sidecars" }}
-{{- $seen := list }}
-{{- if eq $key "sidecars" }}{{ $seen = list "catbird" }}{{ end }}
-{{- if and (eq $key "extraVolumes") $v.database.embedded.enabled }}{{ $seen = list "data" "tmp" }}{{ end }}
-{{- range index $v $key }}
-{{- if has .name $seen }}
-{{- fail (printf "%s: %s stands there twice, or is the chart's own" $key .name) }}
-{{- end }}
-{{- $seen = append $seen .name }}
-{{- end }}
-{{- end }}
-{{- $volumes := list }}
+{{- $embedded := $v.database.embedded.enabled }}
+{{- include "catbird.once" (dict "of" (list "extraEnv") "key" "name" "values" $v) }}
+{{- include "catbird.once" (dict "of" (list "extraVolumes") "key" "name" "own" (ternary (list "data" "tmp") list $embedded) "values" $v) }}
+{{- include "catbird.once" (dict "of" (list "extraVolumeMounts") "key" "mountPath" "own" (ternary (list "/data" "/tmp") list $embedded) "values" $v) }}
+{{- include "catbird.once" (dict "of" (list "initContainers" "sidecars") "key" "name" "own" (ternary (list "catbird" "migrate") (list "catbird") $v.migration.job.enabled) "values" $v) }}
+{{- $volumes := ternary (list "data" "tmp") list $embedded }}
 {{- range $v.extraVolumes }}{{ $volumes = append $volumes .name }}{{ end }}
-{{- if $v.database.embedded.enabled }}{{ $volumes = concat $volumes (list "data" "tmp") }}{{ end }}
 {{- range $v.extraVolumeMounts }}
 {{- if not (has .name $volumes) }}
 {{- fail (printf "extraVolumeMounts: there is no volume %s: name it in extraVolumes" .name) }}
+{{- end }}
+{{- end }}
+{{- $ports := include "catbird.ports" . | fromYamlArray }}
+{{- range $container := concat $v.initContainers $v.sidecars }}
+{{- range dig "ports" list $container }}
+{{- $name := get . "name" }}
+{{- range $ports }}
+{{- if eq .name $name }}
+{{- fail (printf "sidecars: %s has a port %s, which is the server's, and by which services and policies go" $container.name $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $v.topologySpreadConstraints }}
+{{- if and (eq (get . "topologyKey") "kubernetes.io/hostname") (eq (get . "whenUnsatisfiable") $v.spread.host) }}
+{{- fail "topologySpreadConstraints: there is one for kubernetes.io/hostname already: set spread.host to none" }}
+{{- end }}
+{{- if and (eq (get . "topologyKey") "topology.kubernetes.io/zone") (eq (get . "whenUnsatisfiable") $v.spread.zone) }}
+{{- fail "topologySpreadConstraints: there is one for topology.kubernetes.io/zone already: set spread.zone to none" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What stands in some lists stands there once, and is none of the chart's own: (dict "of" lists' names "key" "name" "own" list "values" .Values). */}}
+{{- define "catbird.once" -}}
+{{- $seen := .own | default list }}
+{{- range $list := .of }}
+{{- range index $.values $list }}
+{{- if has (get . $.key) $seen }}
+{{- fail (printf "%s: %s stands there twice, or is the chart's own" $list (get . $.key)) }}
+{{- end }}
+{{- $seen = append $seen (get . $.key) }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -176,6 +206,11 @@ DATA_DIR: database.embedded
 {{- define "catbird.validateResources" -}}
 {{- $requests := dig "requests" dict .Values.resources | default dict }}
 {{- $limits := dig "limits" dict .Values.resources | default dict }}
+{{- with get $limits "memory" }}
+{{- if lt (include "catbird.mebibytes" (list "resources.limits.memory" .) | int64) 32 }}
+{{- fail (printf "resources.limits.memory: %v is less than a node starts with: write it like 1Gi or 512Mi" .) }}
+{{- end }}
+{{- end }}
 {{- range $kind, $parse := dict "cpu" "catbird.millicores" "memory" "catbird.mebibytes" }}
 {{- $ask := get $requests $kind }}
 {{- $limit := get $limits $kind }}

@@ -10,7 +10,7 @@ import (
 )
 
 // programs are what is published.
-var programs = []string{"catbird-server", "catbirdctl"}
+var programs = []string{"catbird-server", "catbirdctl", "catbird-load"}
 
 // build compiles the programs for a platform, such as linux/arm64, into dir and
 // returns the files. Nothing of this machine gets into them: no paths, no state
