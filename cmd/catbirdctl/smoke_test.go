@@ -15,7 +15,7 @@ func TestSmoke(t *testing.T) {
 	n := apptest.Start(t, apptest.SQLite(t.TempDir()), apptest.Actors(true))
 	t.Setenv("JWT_SECRET", apptest.Secret)
 	code, out, stderr := tell(t, "smoke", "--url="+n.URL)
-	if code != exitOK || !strings.Contains(out, "\npassed: ") || !strings.Contains(out, "leaveConvo") {
+	if code != exitOK || !strings.Contains(out, "\npassed: ") || !strings.Contains(out, "stays: its last member cannot leave") || !strings.Contains(out, "leaveConvo") {
 		t.Errorf("exit code %d, printed %s%s", code, out, stderr)
 	}
 	code, out, stderr = tell(t, "smoke", "--url="+n.URL, "--json")

@@ -3,6 +3,7 @@ package ctl
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,11 +32,19 @@ func Smoke(w io.Writer, r smoke.Report) error {
 	}
 	where := "no conversation: nobody's tokens were at hand"
 	if r.Convo != "" {
-		where = "conversation " + r.Convo + " stays, where it was created: its last member cannot leave"
+		where = "conversation " + r.Convo
+		if created(r) {
+			where += " stays: its last member cannot leave"
+		}
 	}
 	_, err := fmt.Fprintf(w, "\n%s: %d of %d steps passed in %s; %s\n",
 		verdict, results[smoke.Passed], len(r.Steps), took(r.Seconds), where)
 	return err
+}
+
+// created reports whether the conversation of the run is there.
+func created(r smoke.Report) bool {
+	return slices.ContainsFunc(r.Steps, func(s smoke.Step) bool { return s.Endpoint == "createConvo" && s.Result == smoke.Passed })
 }
 
 func took(seconds float64) time.Duration {
