@@ -3,6 +3,8 @@ package charttest
 import (
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"testing"
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
@@ -23,6 +25,7 @@ import (
 var outside = map[string]bool{
 	"Secret catbird-database": true, "Secret catbird-redis": true, "Secret catbird-cluster": true,
 	"Secret mine": true, "Secret people": true, "Secret traces": true, "Secret registry": true,
+	"Secret tls": true, "Secret chat-example-com": true,
 	"ServiceAccount default": true, "ServiceAccount mine": true,
 }
 
@@ -35,16 +38,60 @@ func TestObjectsFindEachOther(t *testing.T) {
 
 func checkReferences(t *testing.T, objects []chart.Object) {
 	t.Helper()
+	for _, problem := range problems(t, objects) {
+		t.Error(problem)
+	}
+}
+
+// problems says what leads nowhere.
+func problems(t *testing.T, objects []chart.Object) []string {
+	t.Helper()
 	w := &world{t: t, objects: objects, there: maps.Clone(outside)}
 	for _, o := range objects {
-		if w.there[o.ID()] {
-			t.Errorf("%s is there twice, or called like one from outside", o.ID())
+		if w.at = o.ID(); w.there[o.ID()] {
+			w.fail("is there twice, or called like one from outside")
 		}
 		w.there[o.ID()] = true
 	}
 	for _, o := range objects {
 		w.at = o.ID()
 		w.check(o)
+	}
+	return w.found
+}
+
+// Each of these is a slip in an object that is right otherwise.
+func TestWhatLeadsNowhereIsFound(t *testing.T) {
+	var text strings.Builder
+	for _, o := range render(t, matrix["everything"]).Objects {
+		text.WriteString("---\n" + string(o.Text) + "\n")
+	}
+	for _, slip := range []struct{ old, now, says string }{
+		{"secretName: tls\n", "secretName: tsl\n", "names Secret tsl"},
+		{"        - image: busybox\n", "        - image: busybox\n          env: [{name: A, valueFrom: {secretKeyRef: {name: nowhere, key: k}}}]\n", "names Secret nowhere"},
+		{"        - image: busybox\n", "        - image: busybox\n          volumeMounts: [{name: nothing, mountPath: /x}]\n", "mounts nothing, which is no volume"},
+		{"        - image: envoy\n", "        - image: envoy\n          env: [{name: B, valueFrom: {configMapKeyRef: {name: nocm, key: k}}}]\n", "names ConfigMap nocm"},
+		{"        - image: envoy\n", "        - image: envoy\n          envFrom: [{secretRef: {name: nowhere}}]\n", "names Secret nowhere"},
+		{"key: CLUSTER_SECRET\n", "key: CLUSTER_SECRETS\n", "has no key CLUSTER_SECRETS"},
+		{"targetPort: internal\n", "targetPort: http\n", "port internal leads to http"},
+		{"port: 8081\n", "port: 9999\n", "port internal is 9999"},
+		{"publishNotReadyAddresses: true\n", "publishNotReadyAddresses: false\n", "hides pods that are not ready"},
+		{"  type: LoadBalancer\n", "  type: LoadBalancer\n  publishNotReadyAddresses: true\n", "sends clients to pods that are not ready"},
+		{"port: gossip-udp\n", "port: gossip\n", "no port gossip of UDP"},
+		{"serviceAccountName: chat\n", "serviceAccountName: chit\n", "names ServiceAccount chit"},
+	} {
+		if !strings.Contains(text.String(), slip.old) {
+			t.Errorf("nothing says %q", slip.old)
+			continue
+		}
+		objects, err := chart.Decode([]byte(strings.ReplaceAll(text.String(), slip.old, slip.now)))
+		if err != nil {
+			t.Errorf("%q: %v", slip.now, err)
+			continue
+		}
+		if got := strings.Join(problems(t, objects), "\n"); !strings.Contains(got, slip.says) {
+			t.Errorf("%q: found %q, want %q", slip.now, got, slip.says)
+		}
 	}
 }
 
@@ -54,11 +101,11 @@ type world struct {
 	objects []chart.Object
 	there   map[string]bool
 	at      string
+	found   []string
 }
 
 func (w *world) fail(format string, args ...any) {
-	w.t.Helper()
-	w.t.Errorf("%s: %s", w.at, fmt.Sprintf(format, args...))
+	w.found = append(w.found, fmt.Sprintf("%s: %s", w.at, fmt.Sprintf(format, args...)))
 }
 
 func (w *world) needs(kind, name string) {
@@ -85,6 +132,9 @@ func (w *world) check(o chart.Object) {
 	case *autoscalingv2.HorizontalPodAutoscaler:
 		w.needs(typed.Spec.ScaleTargetRef.Kind, typed.Spec.ScaleTargetRef.Name)
 	case *networkingv1.Ingress:
+		for _, tls := range typed.Spec.TLS {
+			w.needs("Secret", tls.SecretName)
+		}
 		for _, rule := range typed.Spec.Rules {
 			for _, p := range rule.HTTP.Paths {
 				w.servicePort(p.Backend.Service.Name, p.Backend.Service.Port.Name, p.Backend.Service.Port.Number)
@@ -124,7 +174,7 @@ func (w *world) pod(pod *corev1.PodTemplateSpec) {
 			w.needs("ConfigMap", v.ConfigMap.Name)
 		}
 	}
-	for _, c := range pod.Spec.Containers {
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 		for _, from := range c.EnvFrom {
 			if from.ConfigMapRef != nil {
 				w.needs("ConfigMap", from.ConfigMapRef.Name)
@@ -141,6 +191,9 @@ func (w *world) pod(pod *corev1.PodTemplateSpec) {
 			seen[e.Name] = true
 			if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil {
 				w.key(e.ValueFrom.SecretKeyRef)
+			}
+			if e.ValueFrom != nil && e.ValueFrom.ConfigMapKeyRef != nil {
+				w.needs("ConfigMap", e.ValueFrom.ConfigMapKeyRef.Name)
 			}
 		}
 		for _, m := range c.VolumeMounts {
@@ -173,11 +226,22 @@ func (w *world) set(s *appsv1.StatefulSet) {
 	}
 }
 
+// service checks that a port leads to the pods' port of its name. Of a headless
+// service the name leads straight to the pods, so that the number is theirs.
 func (w *world) service(s *corev1.Service) {
 	w.t.Helper()
+	headless := s.Spec.ClusterIP == corev1.ClusterIPNone
+	if s.Spec.PublishNotReadyAddresses && !headless {
+		w.fail("sends clients to pods that are not ready")
+	}
 	for _, pod := range w.selects(&metav1.LabelSelector{MatchLabels: s.Spec.Selector}, "node") {
 		for _, p := range s.Spec.Ports {
-			w.portOf(pod, p.TargetPort, p.Protocol)
+			if p.TargetPort.StrVal != p.Name {
+				w.fail("port %s leads to %s", p.Name, p.TargetPort.String())
+			}
+			if number := w.portOf(pod, p.TargetPort, p.Protocol); headless && number != p.Port {
+				w.fail("port %s is %d, and that of the pods %d", p.Name, p.Port, number)
+			}
 		}
 	}
 }
@@ -238,14 +302,16 @@ func (w *world) selects(s *metav1.LabelSelector, component string) []*corev1.Pod
 	return out
 }
 
-func (w *world) portOf(pod *corev1.PodTemplateSpec, port intstr.IntOrString, protocol corev1.Protocol) {
+// portOf returns the number of the pod's port that is meant, 0 for none.
+func (w *world) portOf(pod *corev1.PodTemplateSpec, port intstr.IntOrString, protocol corev1.Protocol) int32 {
 	w.t.Helper()
 	for _, p := range pod.Spec.Containers[0].Ports {
 		if p.Protocol == protocol && (p.Name == port.StrVal || p.ContainerPort == port.IntVal) {
-			return
+			return p.ContainerPort
 		}
 	}
 	w.fail("no port %s of %s", port.String(), protocol)
+	return 0
 }
 
 func (w *world) servicePort(service, name string, number int32) {

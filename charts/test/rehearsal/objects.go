@@ -2,6 +2,7 @@ package rehearsal
 
 import (
 	"errors"
+	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -80,6 +81,9 @@ func served(objects []chart.Object, set *appsv1.StatefulSet) (bool, error) {
 	for _, o := range objects {
 		k, ok := o.Typed.(*corev1.Service)
 		if ok && k.Labels["app.kubernetes.io/component"] == "clients" {
+			if k.Spec.PublishNotReadyAddresses {
+				return false, fmt.Errorf("service %s sends clients to pods that are not ready", k.Name)
+			}
 			return labels.SelectorFromSet(k.Spec.Selector).Matches(labels.Set(set.Spec.Template.Labels)), nil
 		}
 	}

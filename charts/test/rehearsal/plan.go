@@ -205,6 +205,9 @@ func templateOf(pod *corev1.PodTemplateSpec) (Template, error) {
 		if probe != nil && probe.HTTPGet == nil {
 			return t, errors.New("a probe does something else than GET")
 		}
+		if probe != nil && probe.HTTPGet.Port.StrVal != "http" {
+			return t, fmt.Errorf("a probe asks port %s, and nodes answer it on http alone", probe.HTTPGet.Port.String())
+		}
 	}
 	t.Startup, t.Liveness, t.Readiness = t.probe(c.StartupProbe), t.probe(c.LivenessProbe), t.probe(c.ReadinessProbe)
 	for _, e := range c.Env {
