@@ -20,9 +20,9 @@ type smokeCmd struct {
 	URL       []string      `name:"url" required:"" placeholder:"URL" help:"The clients' port of the deployment; of several, with commas between or given again, all are asked in turn."`
 	JWTSecret config.Secret `name:"jwt-secret" env:"JWT_SECRET" help:"The servers' JWT_SECRET, which signs tokens of two people who exist nowhere."`
 	Audience  string        `name:"audience" env:"SERVICE_DID" help:"The servers' SERVICE_DID, which tokens name as their audience."`
-	Keys      string        `name:"keys" placeholder:"FILE" help:"Instead of --jwt-secret: a file with the DIDs of two people who exist and their private keys in multibase, one person a line, which sign tokens as the AT Protocol has them."`
-	Token     string        `name:"token" placeholder:"FILE" help:"Instead of --jwt-secret: a file with tokens of two people, one a line. With ENFORCE_JTI a run takes a new one for each call, with ENFORCE_LXM one that names the method."`
-	Anonymous bool          `name:"anonymous" help:"Try only what needs no token: health, and that nobody reads without one."`
+	Keys      string        `name:"keys" xor:"people" placeholder:"FILE" help:"Instead of --jwt-secret: a file with the DIDs of two people who exist and their private keys in multibase, one person a line, which sign tokens as the AT Protocol has them."`
+	Token     string        `name:"token" xor:"people" placeholder:"FILE" help:"Instead of --jwt-secret: a file with tokens of two people, one a line. With ENFORCE_JTI a run takes a new one for each call, with ENFORCE_LXM one that names the method."`
+	Anonymous bool          `name:"anonymous" xor:"people" help:"Try only what needs no token: health, and that nobody reads without one."`
 
 	WithoutHealth bool `name:"without-health" help:"Leave health out, where only /xrpc is passed on to the nodes."`
 }
@@ -51,15 +51,7 @@ func (c *smokeCmd) Run(ctx context.Context, t *tool) error {
 // people returns those whose tokens are used, nil for nobody. What is named wins
 // over JWT_SECRET in the environment.
 func (c *smokeCmd) people() (*smoke.People, error) {
-	given := 0
-	for _, is := range []bool{c.Keys != "", c.Token != "", c.Anonymous} {
-		if is {
-			given++
-		}
-	}
 	switch {
-	case given > 1:
-		return nil, errors.New("only one of --keys, --token and --anonymous may be given")
 	case c.Anonymous:
 		return nil, nil
 	case c.Keys != "":

@@ -51,7 +51,7 @@ func TestSmokeThatCannotBegin(t *testing.T) {
 		{[]string{"smoke", "--url=http://127.0.0.1:1", "--token=" + tokens}, "line 1"},
 		{[]string{"smoke", "--url=http://127.0.0.1:1", "--token=" + tokens + "-none"}, "--token: open"},
 		{[]string{"smoke", "--url=http://127.0.0.1:1", "--keys=" + tokens}, "keys: line 1"},
-		{[]string{"smoke", "--url=http://127.0.0.1:1", "--anonymous", "--keys=" + tokens}, "only one of"},
+		{[]string{"smoke", "--url=http://127.0.0.1:1", "--anonymous", "--keys=" + tokens}, "can't be used together"},
 	} {
 		code, out, stderr := tell(t, test.args...)
 		if code != exitFailure || out != "" || !strings.Contains(stderr, test.want) || strings.Contains(stderr, "hunter2") {

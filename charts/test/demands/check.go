@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -28,7 +29,7 @@ func (d *Demands) walk(v reflect.Value, where string, place []demand, errs *[]er
 	for v.Kind() == reflect.Pointer {
 		v = v.Elem()
 	}
-	demands := append(d.types[nameOf(v.Type())].own, place...)
+	demands := slices.Concat(d.types[nameOf(v.Type())].own, place)
 	text, length := fmt.Sprint(v.Interface()), 0
 	switch v.Kind() {
 	case reflect.String:
